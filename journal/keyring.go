@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package journal
+
+import (
+	"crypto/hpke"
+	"fmt"
+
+	"github.com/streembit/edge"
+)
+
+// Keyring opens sealed segments with one reader's private key. Feed it every KindEpoch segment of a chain before the
+// segments of that epoch. Not safe for concurrent use; one per chain is the usual way.
+type Keyring struct {
+	key    ReaderKey
+	tag    [8]byte
+	epochs map[epochName]epochKey
+}
+
+type epochName struct {
+	chain Hash
+	epoch uint64
+}
+
+// NewKeyring returns an empty keyring of a reader.
+func NewKeyring(k ReaderKey) *Keyring {
+	return &Keyring{key: k, tag: readerTag(k.Public()), epochs: map[epochName]epochKey{}}
+}
+
+// Learn takes the epoch key out of a KindEpoch segment and returns what the segment says about a former incarnation,
+// nil for nothing. ErrNotReader: the key is not wrapped for this reader. Keys of other epochs of the chain that ended
+// before it are forgotten, so memory does not grow with the length of a chain.
+func (k *Keyring) Learn(s *Segment) (*Continuation, error) {
+	if s.Kind != KindEpoch {
+		return nil, fmt.Errorf("journal: learning from seq %d: it does not start an epoch: %w", s.Seq, ErrMalformed)
+	}
+	var p epochPayload
+	if err := Decode(s.payload, &p); err != nil {
+		return nil, err
+	}
+	for _, w := range p.Wraps {
+		if w.Reader != k.tag {
+			continue
+		}
+		raw, err := hpke.Open(k.key.key, hpke.HKDFSHA256(), hpke.ChaCha20Poly1305(), epochInfo(s.Chain, s.Epoch), w.Sealed)
+		if err != nil {
+			return p.After, fmt.Errorf("journal: opening epoch %d of %s: %w: %w", s.Epoch, s.Chain, ErrSealed, err)
+		}
+		key, err := newEpochKey(raw)
+		if err != nil {
+			return p.After, fmt.Errorf("journal: opening epoch %d of %s: %w: %w", s.Epoch, s.Chain, ErrMalformed, err)
+		}
+		k.keep(s, key)
+		return p.After, nil
+	}
+	return p.After, fmt.Errorf("journal: epoch %d of %s: %w", s.Epoch, s.Chain, ErrNotReader)
+}
+
+func (k *Keyring) keep(s *Segment, key epochKey) {
+	chain := s.Chain.Key()
+	for name := range k.epochs {
+		if name.chain == chain && name.epoch < s.Epoch {
+			delete(k.epochs, name)
+		}
+	}
+	k.epochs[epochName{chain, s.Epoch}] = key
+}
+
+// Readings opens a KindReadings segment. ErrUnknownEpoch: learn its epoch first.
+func (k *Keyring) Readings(s *Segment) ([]edge.Reading, error) {
+	plain, err := k.open(s, KindReadings)
+	if err != nil {
+		return nil, err
+	}
+	readings, err := edge.UnmarshalSenML(plain, s.Chain.Device, s.At())
+	if err != nil {
+		return nil, fmt.Errorf("journal: reading seq %d of %s: %w: %w", s.Seq, s.Chain, ErrMalformed, err)
+	}
+	if len(readings) != int(s.Count) {
+		return nil, fmt.Errorf("journal: seq %d of %s promises %d readings and holds %d: %w", s.Seq, s.Chain, s.Count, len(readings), ErrMalformed)
+	}
+	return readings, nil
+}
+
+// Note opens a KindNote segment.
+func (k *Keyring) Note(s *Segment) (Note, error) {
+	plain, err := k.open(s, KindNote)
+	if err != nil {
+		return Note{}, err
+	}
+	var n Note
+	if err := Decode(plain, &n); err != nil {
+		return Note{}, err
+	}
+	return n, nil
+}
+
+func (k *Keyring) open(s *Segment, want Kind) ([]byte, error) {
+	if s.Kind != want {
+		return nil, fmt.Errorf("journal: opening seq %d of %s: kind %d, want %d: %w", s.Seq, s.Chain, s.Kind, want, ErrMalformed)
+	}
+	key, ok := k.epochs[epochName{s.Chain.Key(), s.Epoch}]
+	if !ok {
+		return nil, fmt.Errorf("journal: opening seq %d of %s, epoch %d: %w", s.Seq, s.Chain, s.Epoch, ErrUnknownEpoch)
+	}
+	packed, err := key.aead.Open(nil, nonce(s.Seq), s.payload, additional(s.Header))
+	if err != nil {
+		return nil, fmt.Errorf("journal: opening seq %d of %s: %w", s.Seq, s.Chain, ErrSealed)
+	}
+	return unpack(s.Coding, packed)
+}

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package journal
+
+import (
+	"crypto/sha256"
+	"fmt"
+
+	"github.com/streembit/edge"
+)
+
+// Kind says what a segment's payload is.
+type Kind uint8
+
+// The kinds of segment.
+const (
+	KindEpoch    Kind = 1 // wraps of a new epoch key; the epoch is named by this segment's seq
+	KindReadings Kind = 2 // sealed SenML pack
+	KindNote     Kind = 3 // sealed Note: clock, gap
+	KindFleet    Kind = 4 // plain fleet log entries (package fleet)
+)
+
+// Coding says how a payload was packed before it was sealed.
+type Coding uint8
+
+// The codings; which one a Writer uses was decided by measurement (docs/decisions).
+const (
+	CodingPlain   Coding = 0
+	CodingDeflate Coding = 1 // RFC 1951
+)
+
+// Header is the signed part of a segment.
+type Header struct {
+	_       struct{} `cbor:",toarray"`
+	Version uint8
+	Chain   Chain
+	Seq     uint64
+	Prev    Hash   // hash of the header of seq-1; zero at seq 0
+	Epoch   uint64 // seq of the KindEpoch segment whose key seals this one
+	Kind    Kind
+	Coding  Coding
+	Boot    BootID
+	Mono    int64  // ms since boot, of the newest reading
+	Span    int64  // ms from the oldest to the newest reading
+	Wall    int64  // ms since 1970 UTC at Mono; 0 = clock not synchronised
+	Count   uint32 // readings
+	Size    uint32 // payload bytes
+	Payload Hash   // SHA-256 of the payload as it is on the wire
+}
+
+// At is the instant of the newest reading.
+func (h *Header) At() edge.Instant { return edge.Instant{Mono: h.Mono, Wall: h.Wall} }
+
+// Segment is a proven segment: its signature, hash, size and encoding were checked by Open (or made by a Writer).
+// It is read-only and safe for concurrent use.
+type Segment struct {
+	Header
+	Hash    Hash   // SHA-256 of the encoded header: what the successor's Prev must be
+	signed  []byte // COSE_Sign1 of the header
+	payload []byte
+	raw     []byte
+}
+
+// Link returns the segment's place and hash.
+func (s *Segment) Link() Link { return Link{Seq: s.Seq, Hash: s.Hash} }
+
+// Bytes returns the wire form. The caller must not change it.
+func (s *Segment) Bytes() []byte { return s.raw }
+
+// SignedHeader returns the signed header alone: a proof of (chain, seq, hash) that fits a DHT value.
+func (s *Segment) SignedHeader() []byte { return s.signed }
+
+// Plain returns the payload of a segment that is not sealed (KindFleet, KindEpoch).
+func (s *Segment) Plain() []byte { return s.payload }
+
+type wireSegment struct {
+	_       struct{} `cbor:",toarray"`
+	Signed  []byte
+	Payload []byte
+}
+
+// Open decodes and proves one segment of fleet. It checks size, canonical form, the signature of the device that the
+// header names, and the payload's hash. Whether that device is a member, and whether the segment continues a chain,
+// is for the caller: fleet membership and Link.Check.
+func Open(raw []byte, fleet FleetID) (*Segment, error) {
+	if len(raw) > MaxSegment {
+		return nil, fmt.Errorf("journal: opening segment of %d bytes: %w", len(raw), ErrOversize)
+	}
+	var w wireSegment
+	if err := Decode(raw, &w); err != nil {
+		return nil, err
+	}
+	h, hash, err := OpenHeader(w.Signed, fleet)
+	if err != nil {
+		return nil, err
+	}
+	if int(h.Size) != len(w.Payload) || Hash(sha256.Sum256(w.Payload)) != h.Payload {
+		return nil, fmt.Errorf("journal: opening %s seq %d: %w", h.Chain, h.Seq, ErrTampered)
+	}
+	return &Segment{Header: h, Hash: hash, signed: w.Signed, payload: w.Payload, raw: raw}, nil
+}
+
+// OpenFrom is Open for a caller who knows which chain and seq he asked for.
+func OpenFrom(raw []byte, chain Chain, seq uint64) (*Segment, error) {
+	s, err := Open(raw, chain.Fleet)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case s.Chain.Device != chain.Device:
+		return nil, fmt.Errorf("journal: asked for %s, got a segment of %s: %w", chain, s.Chain.Device, ErrForeignSigner)
+	case s.Chain != chain:
+		return nil, fmt.Errorf("journal: asked for %s, got %s: %w", chain, s.Chain, ErrForeignChain)
+	case s.Seq != seq:
+		return nil, fmt.Errorf("journal: asked %s for seq %d, got %d: %w", chain, seq, s.Seq, ErrBadSeq)
+	}
+	return s, nil
+}
+
+// OpenHeader proves a signed header and returns it with its hash.
+func OpenHeader(signed []byte, fleet FleetID) (Header, Hash, error) {
+	var h Header
+	payload, err := openRecord(TypeSegment, signed, func(payload []byte) (edge.ID, error) {
+		if err := Decode(payload, &h); err != nil {
+			return edge.ID{}, err
+		}
+		return h.Chain.Device, h.check(fleet)
+	})
+	if err != nil {
+		return Header{}, Hash{}, err
+	}
+	return h, sha256.Sum256(payload), nil
+}
+
+// check holds a decoded header against the rules that need no neighbour.
+func (h *Header) check(fleet FleetID) error {
+	switch {
+	case h.Version != Version:
+		return fmt.Errorf("journal: header version %d: %w", h.Version, ErrVersion)
+	case h.Chain.Fleet != fleet:
+		return fmt.Errorf("journal: header of fleet %s: %w", h.Chain.Fleet, ErrWrongFleet)
+	case !ValidStream(h.Chain.Stream), h.Kind < KindEpoch, h.Kind > KindFleet, h.Coding > CodingDeflate:
+		return fmt.Errorf("journal: header of stream %q, kind %d, coding %d: %w", h.Chain.Stream, h.Kind, h.Coding, ErrMalformed)
+	case h.Count > MaxReadings, h.Size > MaxSegment:
+		return fmt.Errorf("journal: header counts %d readings, %d bytes: %w", h.Count, h.Size, ErrOversize)
+	case h.Mono < 0, h.Span < 0, h.Wall < 0, h.Span > h.Mono:
+		return fmt.Errorf("journal: header times %d, %d, %d: %w", h.Mono, h.Span, h.Wall, ErrMalformed)
+	case h.Epoch > h.Seq, h.Kind == KindEpoch && h.Epoch != h.Seq, (h.Seq == 0) != (h.Prev == Hash{}):
+		return fmt.Errorf("journal: header seq %d, epoch %d: %w", h.Seq, h.Epoch, ErrMalformed)
+	}
+	return nil
+}
+
+// Fork is the signed proof that a device (or two with one key) put two different segments in one place.
+type Fork struct {
+	_    struct{} `cbor:",toarray"`
+	A, B []byte   // signed headers
+}
+
+// Prove checks the proof and returns the chain and seq that are forked. An error means that it proves nothing.
+func (f Fork) Prove(fleet FleetID) (Chain, uint64, error) {
+	a, ha, err := OpenHeader(f.A, fleet)
+	if err != nil {
+		return Chain{}, 0, fmt.Errorf("journal: proving fork: %w", err)
+	}
+	b, hb, err := OpenHeader(f.B, fleet)
+	if err != nil {
+		return Chain{}, 0, fmt.Errorf("journal: proving fork: %w", err)
+	}
+	if a.Chain != b.Chain || a.Seq != b.Seq || ha == hb {
+		return Chain{}, 0, fmt.Errorf("journal: proving fork: the headers do not contradict each other: %w", ErrMalformed)
+	}
+	return a.Chain, a.Seq, nil
+}

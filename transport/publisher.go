@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package transport
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/streembit/edge"
+	"github.com/streembit/edge/fleet"
+	"github.com/streembit/edge/journal"
+)
+
+// Putter sends one segment to one hub and returns nil once that hub has fsynced it. It is called concurrently.
+type Putter interface {
+	Put(ctx context.Context, hub edge.ID, segment []byte) error
+}
+
+// Publisher puts segments on the hubs of their bucket. Safe for concurrent use.
+type Publisher struct {
+	put   Putter
+	fleet func() *fleet.Fleet
+	limit time.Duration
+	life  context.Context
+	stop  context.CancelFunc
+	puts  sync.WaitGroup
+}
+
+// putLimit is how long one hub may take for one segment before it counts as missed; repair brings it later.
+const putLimit = 30 * time.Second
+
+// straggle is how long Publish waits for the rest once a segment is published but not yet forgettable.
+const straggle = 500 * time.Millisecond
+
+// NewPublisher returns a Publisher. fleet is asked anew for each segment, so hubs may come and go. Close it.
+func NewPublisher(put Putter, fleet func() *fleet.Fleet) *Publisher {
+	life, stop := context.WithCancel(context.Background())
+	return &Publisher{put: put, fleet: fleet, limit: putLimit, life: life, stop: stop}
+}
+
+// Close abandons what is under way and waits for it to end.
+func (p *Publisher) Close() {
+	p.stop()
+	p.puts.Wait()
+}
+
+// Publish sends a segment to those hubs of its bucket that are not in acked, and returns as soon as it is forgettable,
+// or all hubs have answered, or ctx ends. Slower hubs still get it after Publish has returned. The error wraps
+// ErrNotQuorum when the segment is not published yet; the receipt is valid even then, and its Acked may be handed in
+// next time.
+func (p *Publisher) Publish(ctx context.Context, seg *journal.Segment, acked []edge.ID) (Receipt, error) {
+	r, err := p.targets(seg, acked)
+	if err != nil {
+		return r, err
+	}
+	answers := p.send(r, seg.Bytes())
+	var grace <-chan time.Time
+	for open := len(r.Targets) - len(r.Acked); open > 0 && !r.Forgettable(); open-- {
+		if grace == nil && r.Published() {
+			t := time.NewTimer(straggle)
+			defer t.Stop()
+			grace = t.C
+		}
+		select {
+		case a := <-answers:
+			if a.err == nil {
+				r.Acked = append(r.Acked, a.hub)
+			} else {
+				r.Errors = append(r.Errors, a.err)
+			}
+		case <-grace:
+			return r, nil
+		case <-ctx.Done():
+			return p.verdict(r, seg, ctx.Err())
+		}
+	}
+	return p.verdict(r, seg, nil)
+}
+
+func (p *Publisher) verdict(r Receipt, seg *journal.Segment, cause error) (Receipt, error) {
+	if r.Published() {
+		return r, nil
+	}
+	if cause == nil && len(r.Errors) > 0 {
+		cause = r.Errors[0]
+	}
+	return r, fmt.Errorf("transport: publishing seq %d of %s: %d of %d hubs have it, %d needed: %w: %w",
+		seg.Seq, seg.Chain, len(r.Acked), len(r.Targets), r.Need(), ErrNotQuorum, cause)
+}
+
+func (p *Publisher) targets(seg *journal.Segment, acked []edge.ID) (Receipt, error) {
+	hubs := p.fleet().Hubs()
+	if len(hubs) == 0 {
+		return Receipt{}, fmt.Errorf("transport: publishing: %w: %w", ErrNotQuorum, ErrNoHubs)
+	}
+	byID := make(map[edge.ID]fleet.Grant, len(hubs))
+	ids := make([]edge.ID, 0, len(hubs))
+	for _, h := range hubs {
+		byID[h.Member] = h
+		ids = append(ids, h.Member)
+	}
+	var r Receipt
+	for _, id := range Place(seg.Chain.Bucket(seg.Seq).Key(), ids) {
+		r.Targets = append(r.Targets, byID[id])
+		if slices.Contains(acked, id) {
+			r.Acked = append(r.Acked, id)
+		}
+	}
+	return r, nil
+}
+
+type answer struct {
+	hub edge.ID
+	err error
+}
+
+// send starts one put per hub that has no copy yet. They outlive the call that began them, up to the limit.
+func (p *Publisher) send(r Receipt, segment []byte) <-chan answer {
+	answers := make(chan answer, len(r.Targets))
+	for _, t := range r.Targets {
+		if slices.Contains(r.Acked, t.Member) {
+			continue
+		}
+		p.puts.Go(func() {
+			ctx, cancel := context.WithTimeout(p.life, p.limit)
+			defer cancel()
+			answers <- answer{t.Member, p.put.Put(ctx, t.Member, segment)}
+		})
+	}
+	return answers
+}
