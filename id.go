@@ -21,6 +21,9 @@ var ErrBadID = errors.New("not a member id (it looks like 12D3KooW…, 52 charac
 // idPrefix: identity multihash (0x00), 36 bytes, protobuf {1: key type Ed25519 = 1, 2: 32 bytes}.
 const idPrefix = "\x00\x24\x08\x01\x12\x20"
 
+// maxIDText is more than the text form of any Ed25519 key needs.
+const maxIDText = 64
+
 // Bytes returns the binary form of the text: the libp2p peer id.
 func (id ID) Bytes() []byte { return append([]byte(idPrefix), id[:]...) }
 
@@ -51,6 +54,9 @@ func (id *ID) UnmarshalText(text []byte) error {
 
 // ParseID reads the text form; an error wraps ErrBadID.
 func ParseID(s string) (ID, error) {
+	if len(s) > maxIDText { // decoding base58 takes time with the square of the length
+		return ID{}, fmt.Errorf("edge: reading id of %d characters: %w", len(s), ErrBadID)
+	}
 	raw, err := base58.Decode(s)
 	if err != nil || len(raw) != len(idPrefix)+len(ID{}) || !bytes.HasPrefix(raw, []byte(idPrefix)) {
 		return ID{}, fmt.Errorf("edge: reading id %q: %w", s, ErrBadID)
