@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+GO          ?= go
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+BUILD       := $(GO) build -trimpath -ldflags "-X main.version=$(VERSION)"
+STRIPPED    := $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOLANGCI    := v2.15.0
+FUZZTIME    ?= 30s
+CROSS       := arm arm64 amd64 riscv64
+PURE        := . ./journal/... ./fleet/... ./sensors/...
+
+.PHONY: help build demo test lint bench cross fuzz qemu clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
+
+build: ## bin/streembitd and bin/streembit, static, for this machine
+	CGO_ENABLED=0 $(BUILD) -o bin/ ./cmd/streembitd ./cmd/streembit
+
+demo: build ## a fleet on loopback: devices and hubs die, then a server pulls every reading (about a minute)
+	bin/streembit demo
+
+test: ## all tests under the race detector
+	$(GO) test -race -vet=off -timeout 15m ./...
+
+lint: ## go vet, staticcheck, gofmt, go mod tidy; golangci-lint where it is installed
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) -checks inherit,ST1000 ./...
+	@bad=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l); [ -z "$$bad" ] || { echo "run gofmt -w on:"; echo "$$bad"; exit 1; }
+	$(GO) mod tidy -diff
+	@if command -v golangci-lint >/dev/null; then golangci-lint run ./...; \
+	else echo "golangci-lint is not installed, its linters were not run: go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI)"; fi
+
+bench: ## all benchmarks, one run each; compare two outputs with benchstat
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+cross: ## streembitd, stripped, for each kind of board, with sizes (MB = 10^6 bytes)
+	@for arch in $(CROSS); do \
+		CGO_ENABLED=0 GOOS=linux GOARCH=$$arch GOARM=6 $(STRIPPED) -o bin/streembitd-linux-$$arch ./cmd/streembitd; \
+	done
+	@for arch in $(CROSS); do \
+		stat -c '%n %s' bin/streembitd-linux-$$arch; \
+	done | awk 'BEGIN {printf "%-28s %10s %7s\n", "program", "bytes", "MB"} {printf "%-28s %10d %7.1f\n", $$1, $$2, $$2/1e6}'
+
+fuzz: ## every fuzz test for FUZZTIME (default 30s) each
+	@$(GO) test -vet=off -list '^Fuzz' ./... | awk '/^Fuzz/ {f[n++] = $$1} /^ok/ {for (i = 0; i < n; i++) print $$2, f[i]; n = 0}' | \
+	while read -r pkg name; do \
+		echo "$$name in $$pkg"; \
+		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$pkg </dev/null; \
+	done
+
+qemu: ## tests of the packages without network, as 32-bit ARMv6 and as ARM64 programs under qemu-user
+	@for arch in arm:arm arm64:aarch64; do \
+		emulator=$$(command -v qemu-$${arch#*:} || command -v qemu-$${arch#*:}-static) || \
+			{ echo "qemu-$${arch#*:} is missing: apt-get install qemu-user"; exit 1; }; \
+		echo "GOARCH=$${arch%:*} under $${emulator##*/}"; \
+		CGO_ENABLED=0 GOOS=linux GOARCH=$${arch%:*} GOARM=6 $(GO) test -vet=off -timeout 15m -exec "$$emulator" $(PURE); \
+	done
+
+clean: ## remove what build and cross made
+	rm -rf bin
