@@ -7,8 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math"
 	"os"
-	"path/filepath"
 	"syscall"
 	"time"
 )
@@ -32,15 +32,30 @@ type request struct {
 // leave some first frames of it. Errors: ErrFrameTooLarge, ErrFrameEmpty, ErrClosed; ErrFull when the quota or the disk
 // (then syscall.ENOSPC too) has no room: nothing was written and the log goes on; ErrFailed and its cause after any
 // other disk error, and from then on.
-func (l *Log) Append(ctx context.Context, frames ...[]byte) ([]Pos, error) {
-	pos, err := l.append(ctx, frames)
-	if err != nil {
-		return nil, fmt.Errorf("wal: appending to %s: %w", l.dir, err)
+func (l *Log) Append(ctx context.Context, frames ...[]byte) (_ []Pos, err error) {
+	defer wrap(&err, "appending to", l.dir)
+	r, err := l.newRequest(frames)
+	if err == nil {
+		err = ctx.Err()
 	}
-	return pos, nil
+	if err != nil || len(frames) == 0 {
+		return nil, err
+	}
+	if err := l.queue(r); err != nil {
+		return nil, err
+	}
+	select {
+	case err := <-r.done:
+		if err != nil {
+			return nil, err
+		}
+		return r.pos, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
-func (l *Log) append(ctx context.Context, frames [][]byte) ([]Pos, error) {
+func (l *Log) newRequest(frames [][]byte) (*request, error) {
 	size := 0
 	for _, f := range frames {
 		if len(f) == 0 {
@@ -51,22 +66,11 @@ func (l *Log) append(ctx context.Context, frames [][]byte) ([]Pos, error) {
 		}
 		size += frameHead + len(f)
 	}
-	if err := ctx.Err(); err != nil || size == 0 {
-		return nil, err
-	}
 	r := &request{buf: make([]byte, 0, size), pos: make([]Pos, 0, len(frames)), done: make(chan error, 1)}
 	for _, f := range frames {
 		r.buf = appendFrame(r.buf, f)
 	}
-	if err := l.queue(r); err != nil {
-		return nil, err
-	}
-	select {
-	case err := <-r.done:
-		return r.pos, err
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
+	return r, nil
 }
 
 func (l *Log) queue(r *request) error {
@@ -112,52 +116,44 @@ func (l *Log) run() {
 // gather waits until as many callers have queued as there were around the last commit, but for a small part of what a
 // sync takes. Without it the first to come back would have a sync of its own, each time. A lone caller never waits.
 func (l *Log) gather() {
-	l.mu.Lock()
-	window := min(l.stats.MeanSync/4, maxWindow)
-	idle := len(l.pending) == 0
-	l.mu.Unlock()
-	if idle {
-		return
-	}
-	timer := time.NewTimer(window)
-	defer timer.Stop()
-	for !l.gathered() {
+	var timeout <-chan time.Time
+	for {
+		l.mu.Lock()
+		n, enough, window := len(l.pending), l.callers, min(l.stats.MeanSync/4, maxWindow)
+		closed := l.closed
+		l.mu.Unlock()
+		if n == 0 || n >= enough || closed {
+			return
+		}
+		if timeout == nil {
+			timeout = time.After(window)
+		}
 		select {
 		case <-l.wake:
-		case <-timer.C:
+		case <-timeout:
 			return
 		}
 	}
 }
 
-func (l *Log) gathered() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.pending) >= l.callers || l.closed
-}
-
 // take returns the queued requests that the next write serves, at least one if there is one, and whether they need a
-// new file. They stay within the quota unless there is only one.
+// new file. They fit the file, and are within the quota, unless there is only one.
 func (l *Log) take() (group []*request, rotate, closed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.pending) == 0 {
 		return nil, false, l.closed
 	}
-	used, free := l.files[len(l.files)-1].size, int64(maxGroup)
-	if l.opt.Quota > 0 {
-		free = min(free, l.opt.Quota-l.total)
-	}
+	used, free := l.files[len(l.files)-1].size, l.quotaLeft()
 	if rotate = used > headerSize && used+int64(len(l.pending[0].buf)) > l.opt.FileSize; rotate {
 		used, free = headerSize, free-headerSize
 	}
-	free = min(free, l.opt.FileSize-used)
+	free = min(free, l.opt.FileSize-used, maxGroup)
 	n := 0
-	for n < len(l.pending) {
+	for ; n < len(l.pending); n++ {
 		if free -= int64(len(l.pending[n].buf)); free < 0 && n > 0 {
 			break
 		}
-		n++
 	}
 	group = l.pending[:n:n]
 	l.pending = l.pending[n:]
@@ -181,8 +177,15 @@ func (l *Log) finish(group []*request, err error) {
 
 // commit makes a group durable.
 func (l *Log) commit(group []*request, rotate bool) error {
-	if err := l.checkQuota(group, rotate); err != nil {
-		return err
+	data := l.join(group)
+	l.mu.Lock()
+	left := l.quotaLeft()
+	l.mu.Unlock()
+	if rotate {
+		left -= headerSize
+	}
+	if left < int64(len(data)) {
+		return fmt.Errorf("%w: %d bytes do not fit in the %d left of the quota of %d", ErrFull, len(data), max(left, 0), l.opt.Quota)
 	}
 	if rotate {
 		if err := l.rotate(); err != nil {
@@ -190,44 +193,28 @@ func (l *Log) commit(group []*request, rotate bool) error {
 		}
 	}
 	seg := l.active()
-	data := l.seal(group, seg)
-	if _, err := l.out.WriteAt(data, seg.size); err != nil {
-		return l.writeFailed(seg, err)
+	place(group, &seg, data)
+	if _, err := l.out.WriteAt(data, l.End().Off); err != nil {
+		return l.writeFailed(l.End(), err)
 	}
 	start := time.Now()
 	if err := l.out.Sync(); err != nil {
 		return fmt.Errorf("%w: syncing %s: %w", ErrFailed, fileName(seg.no), err)
 	}
-	l.committed(group, data, time.Since(start))
+	l.committed(group, seg, time.Since(start))
 	return nil
 }
 
-func (l *Log) checkQuota(group []*request, rotate bool) error {
-	need := int64(0)
-	for _, r := range group {
-		need += int64(len(r.buf))
+// quotaLeft returns how many bytes the files may still grow; l.mu is held.
+func (l *Log) quotaLeft() int64 {
+	if l.opt.Quota == 0 {
+		return math.MaxInt64
 	}
-	if rotate {
-		need += headerSize
-	}
-	if have := l.Size(); l.opt.Quota > 0 && have+need > l.opt.Quota {
-		return fmt.Errorf("%w: %d bytes of the quota of %d are used and %d more are needed", ErrFull, have, l.opt.Quota, need)
-	}
-	return nil
+	return l.opt.Quota - l.total
 }
 
-// seal gives the frames of a group their places behind seg, and returns their bytes.
-func (l *Log) seal(group []*request, seg segment) []byte {
-	off := seg.size
-	for _, r := range group {
-		for b := r.buf; len(b) > 0; {
-			n := frameLen(b)
-			p := Pos{seg.no, off}
-			seal(b[:n], p)
-			r.pos = append(r.pos, p)
-			b, off = b[n:], off+n
-		}
-	}
+// join returns the bytes of a group.
+func (l *Log) join(group []*request) []byte {
 	if len(group) == 1 {
 		return group[0].buf
 	}
@@ -238,11 +225,24 @@ func (l *Log) seal(group []*request, seg segment) []byte {
 	return l.buf
 }
 
+// place seals the frames of a group, whose bytes are data, for their places behind seg, and makes seg hold them.
+func place(group []*request, seg *segment, data []byte) {
+	for _, r := range group {
+		for range cap(r.pos) {
+			p, n := Pos{seg.no, seg.size}, frameLen(data)
+			seal(data[:n], p)
+			r.pos = append(r.pos, p)
+			seg.add(data[:n])
+			data = data[n:]
+		}
+	}
+}
+
 // writeFailed turns an error of a write into what the callers get. When the disk is full, what was written of the group
 // is cut off again; if that works the log goes on.
-func (l *Log) writeFailed(seg segment, cause error) error {
+func (l *Log) writeFailed(end Pos, cause error) error {
 	if diskFull(cause) {
-		err := l.out.Truncate(seg.size)
+		err := l.out.Truncate(end.Off)
 		if err == nil {
 			err = l.out.Sync()
 		}
@@ -251,26 +251,26 @@ func (l *Log) writeFailed(seg segment, cause error) error {
 		}
 		cause = errors.Join(cause, err)
 	}
-	return fmt.Errorf("%w: writing %s: %w", ErrFailed, fileName(seg.no), cause)
+	return fmt.Errorf("%w: writing %s: %w", ErrFailed, fileName(end.File), cause)
 }
 
 func diskFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
-// committed notes that data, the frames of group, are durable at the end of the active file.
-func (l *Log) committed(group []*request, data []byte, sync time.Duration) {
+// committed notes that a group is durable and that the active file is now seg.
+func (l *Log) committed(group []*request, seg segment, sync time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	seg := &l.files[len(l.files)-1]
-	seg.size += int64(len(data))
-	l.total += int64(len(data))
-	for b := data; len(b) > 0; b = b[frameLen(b):] {
-		seg.digest = crc32.Update(seg.digest, castagnoli, b[:frameHead])
-		l.stats.Frames++
+	last := &l.files[len(l.files)-1]
+	grown := seg.size - last.size
+	*last = seg
+	l.total += grown
+	for _, r := range group {
+		l.stats.Frames += uint64(len(r.pos))
 	}
 	l.stats.Appends += uint64(len(group))
-	l.stats.Bytes += uint64(len(data))
+	l.stats.Bytes += uint64(grown)
 	l.stats.Syncs++
 	l.stats.LastSync = sync
 	if l.stats.MeanSync == 0 {
@@ -287,21 +287,21 @@ func (l *Log) active() segment {
 
 // rotate begins the file after the active one.
 func (l *Log) rotate() error {
-	no := l.active().no + 1
+	no := l.End().File + 1
 	err := l.create(no)
-	if err == nil {
-		return nil
-	}
-	if diskFull(err) && os.Remove(filepath.Join(l.dir, fileName(no))) == nil {
+	if diskFull(err) && os.Remove(l.path(no)) == nil {
 		return fmt.Errorf("%w: %w", ErrFull, err)
 	}
-	return fmt.Errorf("%w: beginning %s: %w", ErrFailed, fileName(no), err)
+	if err != nil {
+		return fmt.Errorf("%w: beginning %s: %w", ErrFailed, fileName(no), err)
+	}
+	return nil
 }
 
 // create makes file no, durable with its header, the active one. An older file of that number holds nothing that was
 // ever acknowledged.
 func (l *Log) create(no uint64) error {
-	f, err := os.OpenFile(filepath.Join(l.dir, fileName(no)), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := os.OpenFile(l.path(no), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}

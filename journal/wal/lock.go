@@ -8,11 +8,18 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"syscall"
 )
 
-// lockDir opens the directory and locks it against other processes and other Logs, until it is closed.
+// lockDir opens the directory, made if need be, and locks it against other processes and other Logs until it is closed.
 func lockDir(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	if err := syncDir(filepath.Dir(filepath.Clean(dir))); err != nil {
+		return nil, err
+	}
 	d, err := os.Open(dir)
 	if err != nil {
 		return nil, err
@@ -25,4 +32,12 @@ func lockDir(dir string) (*os.File, error) {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }

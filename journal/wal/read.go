@@ -3,26 +3,17 @@
 package wal
 
 import (
+	"cmp"
 	"errors"
-	"fmt"
-	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 )
 
 // Read returns the frame that starts at p, a position that Append, Open or Scan gave; the bytes are the caller's.
 // Errors: ErrGone if it was dropped or is not durable, ErrCorrupt, ErrClosed, or the disk's.
-func (l *Log) Read(p Pos) ([]byte, error) {
-	data, err := l.read(p)
-	if err != nil {
-		return nil, fmt.Errorf("wal: reading frame %v of %s: %w", p, l.dir, err)
-	}
-	return data, nil
-}
-
-func (l *Log) read(p Pos) ([]byte, error) {
+func (l *Log) Read(p Pos) (_ []byte, err error) {
+	defer wrap(&err, "reading frame "+p.String()+" of", l.dir)
 	seg, err := l.from(p.File)
 	if err != nil {
 		return nil, err
@@ -30,7 +21,7 @@ func (l *Log) read(p Pos) ([]byte, error) {
 	if seg.no != p.File || p.Off < headerSize || p.Off >= seg.size {
 		return nil, ErrGone
 	}
-	f, err := os.Open(filepath.Join(l.dir, fileName(p.File)))
+	f, err := os.Open(l.path(p.File))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, ErrGone
 	}
@@ -38,22 +29,13 @@ func (l *Log) read(p Pos) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	head := make([]byte, frameHead)
-	if _, err := f.ReadAt(head, p.Off); err == io.EOF {
-		return nil, ErrCorrupt
-	} else if err != nil {
+	s := &scanner{r: f, no: seg.no, size: seg.size, ahead: readAhead}
+	frame, err := s.frame(p.Off, frameLimit)
+	if err == nil && frame == nil {
+		err = ErrCorrupt
+	}
+	if err != nil {
 		return nil, err
-	}
-	n := frameLen(head)
-	if n == frameHead || n > frameHead+frameLimit || n > seg.size-p.Off {
-		return nil, ErrCorrupt
-	}
-	frame := make([]byte, n)
-	if _, err := f.ReadAt(frame, p.Off); err != nil && err != io.EOF {
-		return nil, err
-	}
-	if !intact(frame, p) {
-		return nil, ErrCorrupt
 	}
 	return frame[frameHead:], nil
 }
@@ -62,15 +44,9 @@ func (l *Log) read(p Pos) ([]byte, error) {
 // valid until visit returns. from is the zero Pos, End, or a position that Append, Open or Scan gave; what was dropped
 // since is left out. Damaged frames are skipped as by Open, and logged. An error of visit ends Scan and is returned
 // wrapped. visit may call the log's other methods.
-func (l *Log) Scan(from Pos, visit func(Pos, []byte) error) error {
-	if err := l.scan(from, l.End(), visit); err != nil {
-		return fmt.Errorf("wal: scanning %s: %w", l.dir, err)
-	}
-	return nil
-}
-
-func (l *Log) scan(from, end Pos, visit func(Pos, []byte) error) error {
-	for from.Compare(end) < 0 {
+func (l *Log) Scan(from Pos, visit func(Pos, []byte) error) (err error) {
+	defer wrap(&err, "scanning", l.dir)
+	for end := l.End(); from.Compare(end) < 0; {
 		seg, err := l.from(from.File)
 		if err != nil {
 			return err
@@ -90,7 +66,7 @@ func (l *Log) scan(from, end Pos, visit func(Pos, []byte) error) error {
 }
 
 func (l *Log) scanFile(seg segment, off int64, visit func(Pos, []byte) error) error {
-	f, err := os.Open(filepath.Join(l.dir, fileName(seg.no)))
+	f, err := os.Open(l.path(seg.no))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // dropped meanwhile
 	}
@@ -98,23 +74,13 @@ func (l *Log) scanFile(seg segment, off int64, visit func(Pos, []byte) error) er
 		return err
 	}
 	defer f.Close()
-	s := l.scanner(f, seg, off)
-	for {
-		frame, at, skipped, err := s.next()
-		if skipped > 0 {
-			l.opt.Logger.Warn("wal: damage skipped", "dir", l.dir, "file", fileName(seg.no), "bytes", skipped)
-		}
-		if err != nil {
-			return nil // the end, or nothing that can be read: the later files count
-		}
-		if err := visit(Pos{seg.no, at}, frame[frameHead:]); err != nil {
-			return err
-		}
-	}
-}
-
-func (l *Log) scanner(r io.ReaderAt, seg segment, off int64) *scanner {
-	return &scanner{r: r, no: seg.no, off: off, size: seg.size, maxFrame: int64(l.opt.MaxFrame)}
+	s := &scanner{r: f, no: seg.no, off: off, size: seg.size, maxFrame: int64(l.opt.MaxFrame), ahead: scanAhead}
+	_, err = s.each(func(p Pos, frame []byte) error {
+		return visit(p, frame[frameHead:])
+	}, func(from, to int64) {
+		l.opt.Logger.Warn("wal: damage skipped", "dir", l.dir, "file", fileName(seg.no), "from", from, "to", to)
+	})
+	return err
 }
 
 // from returns the first file whose number is at least no, or ErrGone.
@@ -124,7 +90,7 @@ func (l *Log) from(no uint64) (segment, error) {
 	if l.closed {
 		return segment{}, ErrClosed
 	}
-	i, _ := slices.BinarySearchFunc(l.files, no, func(s segment, no uint64) int { return Pos{File: s.no}.Compare(Pos{File: no}) })
+	i, _ := slices.BinarySearchFunc(l.files, no, func(s segment, no uint64) int { return cmp.Compare(s.no, no) })
 	if i == len(l.files) {
 		return segment{}, ErrGone
 	}
@@ -133,20 +99,20 @@ func (l *Log) from(no uint64) (segment, error) {
 
 // Drop removes the files that lie completely before a position, never the one that is written, oldest first, and returns
 // how many bytes that freed. They are gone for good when it returns without error.
-func (l *Log) Drop(before Pos) (int64, error) {
+func (l *Log) Drop(before Pos) (freed int64, err error) {
+	defer wrap(&err, "dropping files of", l.dir)
 	l.dropping.Lock()
 	defer l.dropping.Unlock()
-	freed := int64(0)
 	for {
 		seg, err := l.from(0)
 		if err != nil {
-			return freed, fmt.Errorf("wal: dropping files of %s: %w", l.dir, err)
+			return freed, err
 		}
 		if seg.no == l.End().File || before.Compare(Pos{seg.no, seg.size}) < 0 {
 			break
 		}
-		if err := os.Remove(filepath.Join(l.dir, fileName(seg.no))); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return freed, fmt.Errorf("wal: dropping files of %s: %w", l.dir, err)
+		if err := os.Remove(l.path(seg.no)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return freed, err
 		}
 		l.mu.Lock()
 		l.files = l.files[1:]
@@ -157,10 +123,7 @@ func (l *Log) Drop(before Pos) (int64, error) {
 	if freed == 0 {
 		return 0, nil
 	}
-	if err := l.lock.Sync(); err != nil {
-		return freed, fmt.Errorf("wal: dropping files of %s: %w", l.dir, err)
-	}
-	return freed, nil
+	return freed, l.lock.Sync()
 }
 
 // Size returns the bytes of all files, headers included: what counts against the quota.

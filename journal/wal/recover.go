@@ -8,7 +8,6 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 )
 
@@ -94,38 +93,25 @@ func (rec *recovery) file(no uint64, last bool) (ending, error) {
 		rec.drop(min(headerSize, size), fmt.Sprintf("%s: header is damaged", fileName(no)))
 	}
 	seg := segment{no: no, size: size, digest: crc32.Checksum(head, castagnoli)}
-	if err := rec.frames(f, &seg, &end); err != nil {
+	s := &scanner{r: f, no: no, off: headerSize, size: size, maxFrame: int64(rec.log.opt.MaxFrame), ahead: scanAhead}
+	end.more, err = s.each(func(p Pos, frame []byte) error {
+		seg.digest = crc32.Update(seg.digest, castagnoli, frame[:frameHead])
+		end.end = p.Off + int64(len(frame))
+		end.frames++
+		if rec.visit == nil {
+			return nil
+		}
+		return rec.visit(p, frame[frameHead:])
+	}, func(from, to int64) {
+		rec.drop(to-from, fmt.Sprintf("%s: no intact frame from byte %d to %d", fileName(no), from, to))
+	})
+	if err != nil {
 		return end, err
 	}
+	rec.Frames += end.frames
 	rec.log.files = append(rec.log.files, seg)
 	rec.log.total += size
 	return end, nil
-}
-
-// frames visits the frames of one file.
-func (rec *recovery) frames(f io.ReaderAt, seg *segment, end *ending) error {
-	s := rec.log.scanner(f, *seg, headerSize)
-	for {
-		frame, at, skipped, err := s.next()
-		if skipped > 0 && err != nil {
-			rec.drop(skipped, fmt.Sprintf("%s: no intact frame from byte %d to the end", fileName(seg.no), end.end))
-		} else if skipped > 0 {
-			rec.drop(skipped, fmt.Sprintf("%s: damaged from byte %d to %d", fileName(seg.no), at-skipped, at))
-		}
-		if err != nil {
-			end.more = errors.Is(err, errUnreadable)
-			return nil
-		}
-		if rec.visit != nil {
-			if err := rec.visit(Pos{seg.no, at}, frame[frameHead:]); err != nil {
-				return err
-			}
-		}
-		seg.digest = crc32.Update(seg.digest, castagnoli, frame[:frameHead])
-		end.end = at + int64(len(frame))
-		end.frames++
-		rec.Frames++
-	}
 }
 
 // drop reports bytes that hold no frame.
@@ -145,7 +131,7 @@ func (l *Log) openScan(no uint64, last bool) (*os.File, int64, error) {
 	if last {
 		flag = os.O_RDWR
 	}
-	f, err := os.OpenFile(filepath.Join(l.dir, fileName(no)), flag, 0)
+	f, err := os.OpenFile(l.path(no), flag, 0)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -177,7 +163,7 @@ func (l *Log) resume(last ending) error {
 	case !last.header || last.more:
 		return l.create(seg.no + 1)
 	}
-	f, err := os.OpenFile(filepath.Join(l.dir, fileName(seg.no)), os.O_WRONLY, 0)
+	f, err := os.OpenFile(l.path(seg.no), os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,8 @@ import (
 )
 
 const (
-	windowSize = 256 << 10
+	scanAhead = 256 << 10 // bytes read at once when many frames are wanted,
+	readAhead = 4 << 10   // and when one is
 	// searchBudget bounds the bytes checksummed while looking for the next frame behind damage: data can be made to look
 	// like the beginning of a frame at each byte. Random data needs about MaxFrame/8192 bytes for each byte searched.
 	searchBudget = 512 << 20
@@ -25,9 +26,27 @@ type scanner struct {
 	off      int64 // where the next frame should start
 	size     int64
 	maxFrame int64  // longest frame looked for behind damage
+	ahead    int64  // read at once
 	buf      []byte // the bytes from base on
 	base     int64
 	spent    int64 // of searchBudget
+}
+
+// each calls visit for each intact frame, head included, and damaged for each stretch that is skipped. more: there may
+// be frames that cannot be read.
+func (s *scanner) each(visit func(Pos, []byte) error, damaged func(from, to int64)) (more bool, err error) {
+	for {
+		frame, at, skipped, err := s.next()
+		if skipped > 0 {
+			damaged(at-skipped, at)
+		}
+		if err != nil {
+			return errors.Is(err, errUnreadable), nil
+		}
+		if err := visit(Pos{s.no, at}, frame); err != nil {
+			return false, err
+		}
+	}
 }
 
 // next returns the next intact frame, head included and valid until the next call, where it starts and how many bytes
@@ -45,7 +64,7 @@ func (s *scanner) next() (frame []byte, at, skipped int64, err error) {
 	}
 	if err != nil {
 		s.off = s.size
-		return nil, 0, s.size - from, err
+		return nil, s.size, s.size - from, err
 	}
 	s.off = at + int64(len(frame))
 	return frame, at, at - from, nil
@@ -104,7 +123,7 @@ func (s *scanner) resync(bad int64) (frame []byte, at int64, err error) {
 // bytes returns n bytes at off, valid until the next call.
 func (s *scanner) bytes(off, n int64) ([]byte, error) {
 	if off < s.base || off+n > s.base+int64(len(s.buf)) {
-		want := min(max(n, windowSize), s.size-off)
+		want := min(max(n, s.ahead), s.size-off)
 		if int64(cap(s.buf)) < want {
 			s.buf = make([]byte, want)
 		}

@@ -19,9 +19,11 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 )
@@ -127,33 +129,40 @@ type segment struct {
 	digest uint32
 }
 
+// add takes a sealed frame that stands at the end of the file into account.
+func (s *segment) add(frame []byte) {
+	s.digest = crc32.Update(s.digest, castagnoli, frame[:frameHead])
+	s.size += int64(len(frame))
+}
+
+func (l *Log) path(no uint64) string { return filepath.Join(l.dir, fileName(no)) }
+
+// wrap says in an error what was being done to which log.
+func wrap(err *error, doing, dir string) {
+	if *err != nil {
+		*err = fmt.Errorf("wal: %s %s: %w", doing, dir, *err)
+	}
+}
+
 // Open opens the log in dir, creating the directory if need be, and calls visit (which may be nil) for every intact
 // frame in order; the bytes belong to the log and are valid until visit returns. A torn tail is cut off. An error of
 // visit ends Open and leaves the log as it was. Only one Log can have a directory open: ErrLocked. Files of another
 // version are refused: ErrVersion.
-func Open(dir string, o Options, visit func(Pos, []byte) error) (*Log, Recovery, error) {
+func Open(dir string, o Options, visit func(Pos, []byte) error) (_ *Log, rec Recovery, err error) {
+	defer wrap(&err, "opening", dir)
 	l := &Log{dir: dir, opt: o, wake: make(chan struct{}, 1), done: make(chan struct{})}
-	rec, err := l.open(visit)
-	if err != nil {
+	if err = l.opt.setDefaults(); err != nil {
+		return nil, rec, err
+	}
+	if l.lock, err = lockDir(dir); err != nil {
+		return nil, rec, err
+	}
+	if rec, err = l.recover(visit); err != nil {
 		l.release()
-		return nil, Recovery{}, fmt.Errorf("wal: opening %s: %w", dir, err)
+		return nil, rec, err
 	}
 	go l.run()
 	return l, rec, nil
-}
-
-func (l *Log) open(visit func(Pos, []byte) error) (Recovery, error) {
-	if err := l.opt.setDefaults(); err != nil {
-		return Recovery{}, err
-	}
-	if err := makeDir(l.dir); err != nil {
-		return Recovery{}, err
-	}
-	var err error
-	if l.lock, err = lockDir(l.dir); err != nil {
-		return Recovery{}, err
-	}
-	return l.recover(visit)
 }
 
 func (o *Options) setDefaults() error {
@@ -181,14 +190,11 @@ func (l *Log) Close() error {
 		l.mu.Unlock()
 		l.signal()
 		<-l.done
-		err := l.failed
-		if err == nil {
-			err = l.writeMarker()
+		if l.closeErr = l.failed; l.closeErr == nil {
+			l.closeErr = l.writeMarker()
 		}
 		l.release()
-		if err != nil {
-			l.closeErr = fmt.Errorf("wal: closing %s: %w", l.dir, err)
-		}
+		wrap(&l.closeErr, "closing", l.dir)
 	})
 	return l.closeErr
 }
@@ -198,7 +204,5 @@ func (l *Log) release() {
 	if l.outFile != nil {
 		_ = l.outFile.Close()
 	}
-	if l.lock != nil {
-		_ = l.lock.Close()
-	}
+	_ = l.lock.Close()
 }
