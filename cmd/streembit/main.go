@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command streembit is Streembit edge for people and servers: found a fleet, enrol members, pull readings, collect them
+// into a database, and see it all work on one machine (streembit demo). Boards run streembitd.
+//
+// Results go to standard output and everything else to standard error. The exit codes are listed in exit.go.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := newRoot(newApp()).ExecuteContext(ctx)
+	stop()
+	os.Exit(int(report(os.Stderr, err)))
+}

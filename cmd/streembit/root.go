@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+)
+
+// app is what every command shares: where results and messages go, and the logger that the flags chose.
+type app struct {
+	out io.Writer // results, nothing else
+	err *os.File  // progress, next steps, logs
+	log *slog.Logger
+}
+
+func newApp() *app { return &app{out: os.Stdout, err: os.Stderr, log: slog.New(slog.DiscardHandler)} }
+
+// version is set by the linker (Makefile).
+var version = "devel"
+
+func newRoot(a *app) *cobra.Command {
+	var level string
+	root := &cobra.Command{
+		Use:   "streembit",
+		Short: "Signed sensor readings that survive the device, the hub and the server",
+		Long: `Streembit edge for people and servers. Boards and hubs run streembitd.
+
+See it work on this machine:   streembit demo
+Begin a fleet:                 streembit fleet init --name lab
+
+Every flag can also be set in the environment: --state as STREEMBIT_STATE.
+Exit codes: 0 ok, 1 failure, 2 usage, 3 unreachable, 4 refused, 5 verification failed.`,
+		Version:       version,
+		SilenceErrors: true, SilenceUsage: true,
+		Args: cobra.ArbitraryArgs, RunE: group,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := fromEnv(cmd); err != nil {
+				return err
+			}
+			var l slog.Level
+			if err := l.UnmarshalText([]byte(level)); err != nil {
+				return withTry(usagef("--log %q: want debug, info, warn or error", level), "%s --log info", cmd.CommandPath())
+			}
+			a.log = newLogger(a.err, l)
+			return nil
+		},
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return withTry(&usageError{err}, "%s --help", cmd.CommandPath())
+	})
+	root.PersistentFlags().StringVar(&level, "log", "warn", "`level` of the log on standard error: debug, info, warn, error")
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.AddCommand(newFleet(a), newID(a))
+	return root
+}
+
+// newLogger writes text for a person and JSON for a machine.
+func newLogger(w *os.File, level slog.Level) *slog.Logger {
+	o := &slog.HandlerOptions{Level: level}
+	if term.IsTerminal(int(w.Fd())) {
+		return slog.New(slog.NewTextHandler(w, o))
+	}
+	return slog.New(slog.NewJSONHandler(w, o))
+}
+
+// group is the RunE of a command that only holds others: without a name it shows help, with one it does not know it
+// says which was probably meant.
+func group(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return cmd.Help()
+	}
+	try := cmd.CommandPath() + " --help"
+	if cmd.SuggestionsMinimumDistance == 0 {
+		cmd.SuggestionsMinimumDistance = 2
+	}
+	if s := cmd.SuggestionsFor(args[0]); len(s) > 0 {
+		try = cmd.CommandPath() + " " + s[0]
+	}
+	return withTry(usagef("unknown command %q for %q", args[0], cmd.CommandPath()), "%s", try)
+}
+
+// args wraps one of cobra's argument checks so that its error counts as usage.
+func args(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return withTry(&usageError{err}, "%s --help", cmd.CommandPath())
+		}
+		return nil
+	}
+}
+
+// need returns a usage error unless all the flags were given.
+func need(cmd *cobra.Command, example string, flags ...string) error {
+	for _, name := range flags {
+		if !cmd.Flags().Changed(name) {
+			return withTry(usagef("%s: --%s is missing", cmd.CommandPath(), name), "%s %s", cmd.CommandPath(), example)
+		}
+	}
+	return nil
+}
+
+// envKey annotates a flag whose variable is not named like itself.
+const envKey = "env"
+
+// fromEnv sets the flags that were not given from STREEMBIT_*.
+func fromEnv(cmd *cobra.Command) error {
+	var err error
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		key := "STREEMBIT_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		if own := f.Annotations[envKey]; len(own) > 0 {
+			key = own[0]
+		}
+		value, set := os.LookupEnv(key)
+		if !set || f.Changed || err != nil || f.Name == "help" {
+			return
+		}
+		if e := cmd.Flags().Set(f.Name, value); e != nil {
+			err = withTry(usagef("%s=%q: %w", key, value, e), "unset %s", key)
+		}
+	})
+	return err
+}
+
+// configDir returns the folder in which a person's files are by default.
+func configDir(name string) string {
+	dir, err := os.UserConfigDir()
+	if err != nil { // neither $HOME nor $XDG_CONFIG_HOME: a service; it names its folder anyway
+		dir = "."
+	}
+	return filepath.Join(dir, "streembit", name)
+}
+
+// printJSON writes v for programs.
+func printJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(v); err != nil {
+		return fmt.Errorf("streembit: writing JSON: %w", err)
+	}
+	return nil
+}

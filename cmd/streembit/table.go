@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"io"
+	"strings"
+	"unicode/utf8"
+)
+
+// table prints columns aligned by the characters a person sees; text/tabwriter counts bytes in some cells wrongly once
+// sparklines are in them.
+type table struct {
+	w     io.Writer
+	rows  [][]string
+	right map[int]bool // columns of numbers
+}
+
+func newTable(w io.Writer, right ...int) *table {
+	t := &table{w: w, right: map[int]bool{}}
+	for _, c := range right {
+		t.right[c] = true
+	}
+	return t
+}
+
+func (t *table) row(cells ...string) { t.rows = append(t.rows, cells) }
+
+func (t *table) flush() {
+	var width []int
+	for _, r := range t.rows {
+		for i, c := range r {
+			if i == len(width) {
+				width = append(width, 0)
+			}
+			width[i] = max(width[i], utf8.RuneCountInString(c))
+		}
+	}
+	for _, r := range t.rows {
+		var b strings.Builder
+		for i, c := range r {
+			pad := strings.Repeat(" ", width[i]-utf8.RuneCountInString(c))
+			if i > 0 {
+				b.WriteString("  ")
+			}
+			if t.right[i] {
+				c, pad = pad+c, ""
+			}
+			b.WriteString(c + pad)
+		}
+		_, _ = io.WriteString(t.w, strings.TrimRight(b.String(), " ")+"\n") // a closed pipe ends the program by SIGPIPE
+	}
+	t.rows = nil
+}
+
+// quote makes s one word for a POSIX shell, so that a suggested command can be pasted.
+func quote(s string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+:@=,~%", r)
+	}
+	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
