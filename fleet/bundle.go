@@ -3,7 +3,9 @@
 package fleet
 
 import (
+	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 
 	"github.com/streembit/edge"
@@ -41,11 +43,16 @@ func Open(encoded []byte, pinned journal.FleetID) (*Fleet, error) {
 	if pinned != (journal.FleetID{}) && pinned != f.id {
 		return nil, fmt.Errorf("fleet: opening bundle of %s, this member belongs to %s: %w", f.id, pinned, ErrWrongFleet)
 	}
-	return f, f.applyLog(b.Log)
+	if err := f.applyLog(b.Log); err != nil {
+		return nil, err
+	}
+	return f, nil
 }
 
 // Newer returns an error that wraps ErrRollback unless f is known or continues it: same fleet, states and log at
-// least as long and beginning with the known ones.
+// least as long and beginning with the known ones. A later state may begin another log (Rotate); then the known log
+// need not continue. Where the two contradict each other the error wraps ErrFork too: an owner key signed two
+// histories. Keep the known one and raise an alarm.
 func (f *Fleet) Newer(known *Fleet) error {
 	if known == nil {
 		return nil
@@ -53,23 +60,27 @@ func (f *Fleet) Newer(known *Fleet) error {
 	if f.id != known.id {
 		return fmt.Errorf("fleet: %s after %s: %w", f.id, known.id, ErrWrongFleet)
 	}
-	if !extends(f.bundle.States, known.bundle.States) || !extends(f.bundle.Log, known.bundle.Log) {
-		return fmt.Errorf("fleet: version %d, log seq %d after version %d, log seq %d: %w",
-			f.state.Version, f.log.Seq, known.state.Version, known.log.Seq, ErrRollback)
+	err := extends(f.bundle.States, known.bundle.States)
+	if err == nil && f.logChain() == known.logChain() {
+		err = extends(f.bundle.Log, known.bundle.Log)
+	}
+	if err != nil {
+		return fmt.Errorf("fleet: version %d, %d log entries after version %d, %d log entries: %w",
+			f.state.Version, len(f.bundle.Log), known.state.Version, len(known.bundle.Log), err)
 	}
 	return nil
 }
 
-func extends(longer, shorter [][]byte) bool {
-	if len(longer) < len(shorter) {
-		return false
-	}
-	for i := range shorter {
-		if sha256.Sum256(longer[i]) != sha256.Sum256(shorter[i]) {
-			return false
+func extends(longer, shorter [][]byte) error {
+	for i := range min(len(longer), len(shorter)) {
+		if !bytes.Equal(longer[i], shorter[i]) {
+			return fmt.Errorf("entry %d differs: %w: %w", i, ErrFork, ErrRollback)
 		}
 	}
-	return true
+	if len(longer) < len(shorter) {
+		return ErrRollback
+	}
+	return nil
 }
 
 // Encoded returns the bundle that was proven.
@@ -115,15 +126,18 @@ func openState(signed []byte, owners [2]edge.ID, first bool) (State, error) {
 	}
 	for _, owner := range candidates {
 		payload, err := journal.OpenRecord(owner, journal.TypeState, signed)
-		if err != nil {
+		if errors.Is(err, journal.ErrForeignSigner) {
 			continue
+		}
+		if err != nil {
+			return State{}, fmt.Errorf("fleet: opening state: %w", err)
 		}
 		var s State
 		if err := journal.Decode(payload, &s); err != nil {
 			return State{}, fmt.Errorf("fleet: opening state: %w", err)
 		}
-		if s.Format != 1 {
-			return State{}, fmt.Errorf("fleet: opening state: format %d is unknown: update this program", s.Format)
+		if err := s.check(); err != nil {
+			return State{}, fmt.Errorf("fleet: opening state: %w", err)
 		}
 		return s, nil
 	}
@@ -154,6 +168,9 @@ func (f *Fleet) applyLog(log [][]byte) error {
 		var grants []Grant
 		if err := journal.Decode(seg.Plain(), &grants); err != nil {
 			return fmt.Errorf("fleet: opening log entry %d: %w", i, err)
+		}
+		if len(grants) != int(seg.Count) {
+			return fmt.Errorf("fleet: opening log entry %d: it counts %d grants and holds %d: %w", i, seg.Count, len(grants), ErrBadGrant)
 		}
 		for _, g := range grants {
 			if err := g.check(); err != nil {

@@ -52,14 +52,15 @@ func Load(path string, pinned journal.FleetID) (*Fleet, error) {
 	return f, nil
 }
 
-// Save writes the bundle durably, and refuses to replace one that is newer or another fleet's.
+// Save writes the bundle durably, and refuses to replace one that is newer or another fleet's, or that cannot be read:
+// whether that one was newer nobody knows. Not safe for concurrent use on one path.
 func (f *Fleet) Save(path string) error {
 	if old, err := Load(path, journal.FleetID{}); err == nil {
 		if err := f.Newer(old); err != nil {
 			return err
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return fmt.Errorf("fleet: saving: the file that is there cannot be read, move it away to begin anew: %w", err)
 	}
 	enc, err := f.Encoded()
 	if err != nil {

@@ -21,7 +21,9 @@ var (
 	ErrNotOwner   = errors.New("not signed by an owner of the fleet")
 	ErrWrongFleet = errors.New("is of another fleet")
 	ErrRollback   = errors.New("is older than what is already known")
-	ErrTooLarge   = errors.New("larger than a fleet state may be")
+	ErrFork       = errors.New("contradicts what is already known: an owner signed two histories")
+	ErrTooLarge   = errors.New("larger than it may be")
+	ErrBadState   = errors.New("fleet state is not valid")
 	ErrBadGrant   = errors.New("grant is not valid")
 )
 
@@ -109,23 +111,6 @@ type Grant struct {
 	Streams []string // streams that a collector may read; empty = all
 }
 
-func (g Grant) check() error {
-	switch {
-	case g.Roles == 0 || g.Roles > Device|Hub|Collector|Operator:
-		return fmt.Errorf("fleet: grant for %s: no role: %w", g.Member, ErrBadGrant)
-	case !journal.ValidStream(g.Name):
-		return fmt.Errorf("fleet: grant for %s: name %q: want 1 to 32 of a-z 0-9 . _ -: %w", g.Member, g.Name, ErrBadGrant)
-	case g.Roles&Collector != 0 && len(g.Reader) == 0:
-		return fmt.Errorf("fleet: grant for %s: a collector needs its reader key: %w", g.Name, ErrBadGrant)
-	}
-	if len(g.Reader) > 0 {
-		if _, err := journal.NewReader(g.Reader); err != nil {
-			return fmt.Errorf("fleet: grant for %s: %w: %w", g.Name, ErrBadGrant, err)
-		}
-	}
-	return nil
-}
-
 // Fleet is what a proven bundle says. It is immutable and safe for concurrent use.
 type Fleet struct {
 	id      journal.FleetID
@@ -158,7 +143,8 @@ func (f *Fleet) Is(id edge.ID, r Role) bool {
 	if f.isOwner(id) && r == Operator {
 		return true
 	}
-	return f.members[id].Roles&r == r
+	g, ok := f.members[id]
+	return ok && g.Roles&r == r
 }
 
 func (f *Fleet) isOwner(id edge.ID) bool { return slices.Contains(f.state.Owners[:], id) }

@@ -9,14 +9,22 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
+	"runtime"
 
 	"github.com/streembit/edge/journal"
 )
 
 // readerPEM is the PEM type of a reader's private key; identities are ordinary PKCS #8 (RFC 5958).
 const readerPEM = "STREEMBIT READER KEY"
+
+// ErrExposedKey is wrapped when the file of a private key may be read by others than its owner.
+var ErrExposedKey = errors.New("others may read it")
+
+// maxKeyFile is far more than a key file needs.
+const maxKeyFile = 64 << 10
 
 // LoadOrCreateKey reads a member's identity from a PEM file of mode 0600, or makes one and puts it there durably.
 func LoadOrCreateKey(path string) (journal.SoftKey, error) {
@@ -81,14 +89,19 @@ func LoadReaderKey(path string) (journal.ReaderKey, error) {
 }
 
 func readPEM(path, kind string) ([]byte, error) {
-	info, err := os.Stat(path)
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("fleet: reading key: %w", err)
 	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("fleet: reading key %s: others may read it: run chmod 600 %s", path, path)
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("fleet: reading key: %w", err)
 	}
-	data, err := os.ReadFile(path)
+	if runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 { // Windows shows no such bits
+		return nil, fmt.Errorf("fleet: reading key %s: %w: run chmod 600 %s", path, ErrExposedKey, path)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
 	if err != nil {
 		return nil, fmt.Errorf("fleet: reading key: %w", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/streembit/edge"
@@ -21,14 +22,9 @@ type Founding struct {
 	Hubs     []Bootstrap
 }
 
-// Found makes version 1 of a fleet's state and an empty log.
+// Found makes version 1 of a fleet's state and an empty log. An error wraps ErrBadState (a name, key or hub is not
+// usable) or ErrTooLarge (more bootstrap hubs than MaxState holds).
 func Found(f Founding, now time.Time) (*Fleet, error) {
-	if !journal.ValidStream(f.Name) {
-		return nil, fmt.Errorf("fleet: founding %q: the name wants 1 to 32 of a-z 0-9 . _ -", f.Name)
-	}
-	if _, err := journal.NewReader(f.Recovery); err != nil {
-		return nil, fmt.Errorf("fleet: founding %s: recovery key: %w", f.Name, err)
-	}
 	s := State{Format: 1, Version: 1, Name: f.Name, Owners: [2]edge.ID{f.Owner.ID(), f.Spare}, Recovery: f.Recovery,
 		Hubs: f.Hubs, LogWriter: f.Owner.ID(), Time: now.UnixMilli()}
 	rand.Read(s.LogLife[:])
@@ -37,13 +33,58 @@ func Found(f Founding, now time.Time) (*Fleet, error) {
 
 // Amend makes the next version of the state with other bootstrap hubs.
 func (f *Fleet) Amend(owner journal.Signer, hubs []Bootstrap, now time.Time) (*Fleet, error) {
-	s := f.state
-	s.Hubs, s.Version, s.Time = hubs, s.Version+1, max(now.UnixMilli(), s.Time)
-	s.Prev = sha256.Sum256(f.bundle.States[len(f.bundle.States)-1])
+	s := f.next(now)
+	s.Hubs = hubs
 	return f.withState(owner, s)
 }
 
+// Rotate makes the next version of the state with other owner keys, signed by one of the present ones, and begins a new
+// log in which all grants stand again. owner must be among the new owners too, because it signs that log; so the active
+// key replaces the spare, or the spare the active, and both are replaced in two steps.
+func (f *Fleet) Rotate(owner journal.Signer, owners [2]edge.ID, now time.Time) (*Fleet, error) {
+	s := f.next(now)
+	s.Owners, s.LogWriter = owners, owner.ID()
+	rand.Read(s.LogLife[:])
+	signed, err := signState(owner, s)
+	if err != nil {
+		return nil, fmt.Errorf("fleet: rotating owners: %w", err)
+	}
+	next, err := reopen(Bundle{States: append(slices.Clone(f.bundle.States), signed)}, f.id)
+	if err != nil {
+		return nil, fmt.Errorf("fleet: rotating owners: %w", err)
+	}
+	for grants := range slices.Chunk(f.Members(), grantsAtOnce) {
+		if next, err = next.Grant(owner, now, grants...); err != nil {
+			return nil, fmt.Errorf("fleet: rotating owners: %w", err)
+		}
+	}
+	return next, nil
+}
+
+// grantsAtOnce collectors' grants, the largest, fit one segment.
+const grantsAtOnce = 32
+
+// next is the state's successor, without changes.
+func (f *Fleet) next(now time.Time) State {
+	s := f.state
+	s.Version, s.Time = s.Version+1, max(now.UnixMilli(), s.Time)
+	s.Prev = sha256.Sum256(f.bundle.States[len(f.bundle.States)-1])
+	return s
+}
+
 func (f *Fleet) withState(owner journal.Signer, s State) (*Fleet, error) {
+	signed, err := signState(owner, s)
+	if err != nil {
+		return nil, err
+	}
+	return reopen(Bundle{States: append(slices.Clone(f.bundle.States), signed), Log: f.bundle.Log}, f.id)
+}
+
+// signState refuses what members would refuse.
+func signState(owner journal.Signer, s State) ([]byte, error) {
+	if err := s.check(); err != nil {
+		return nil, fmt.Errorf("fleet: signing state: %w", err)
+	}
 	payload, err := journal.Encode(s)
 	if err != nil {
 		return nil, err
@@ -52,12 +93,21 @@ func (f *Fleet) withState(owner journal.Signer, s State) (*Fleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := Bundle{States: append(append([][]byte{}, f.bundle.States...), signed), Log: f.bundle.Log}
-	return reopen(b, f.id)
+	if len(signed) > MaxState {
+		return nil, fmt.Errorf("fleet: signing state with %d bootstrap hubs: %d bytes of at most %d: name fewer hubs or fewer addresses of each: %w",
+			len(s.Hubs), len(signed), MaxState, ErrTooLarge)
+	}
+	return signed, nil
 }
 
-// Grant appends grants to the log, signed by the owner that writes it.
+// Grant appends one log entry with the grants, signed by the owner that writes the log. An entry holds about 200
+// collectors or 2 000 other members; each call proves the whole bundle again, so grant many at once.
 func (f *Fleet) Grant(owner journal.Signer, now time.Time, grants ...Grant) (*Fleet, error) {
+	for _, g := range grants {
+		if err := g.check(); err != nil {
+			return nil, err
+		}
+	}
 	payload, err := journal.Encode(grants)
 	if err != nil {
 		return nil, err
@@ -70,7 +120,7 @@ func (f *Fleet) Grant(owner journal.Signer, now time.Time, grants ...Grant) (*Fl
 	if err != nil {
 		return nil, fmt.Errorf("fleet: granting: %w", err)
 	}
-	return reopen(Bundle{States: f.bundle.States, Log: append(append([][]byte{}, f.bundle.Log...), seg.Bytes())}, f.id)
+	return reopen(Bundle{States: f.bundle.States, Log: append(slices.Clone(f.bundle.Log), seg.Bytes())}, f.id)
 }
 
 func (f *Fleet) logWriter(owner journal.Signer) (*journal.Writer, error) {
@@ -80,7 +130,7 @@ func (f *Fleet) logWriter(owner journal.Signer) (*journal.Writer, error) {
 	}
 	w, err := journal.ResumeWriter(f.logChain(), tip, owner)
 	if err != nil {
-		return nil, fmt.Errorf("fleet: granting with the key of %s: %w", owner.ID(), ErrNotOwner)
+		return nil, fmt.Errorf("fleet: granting with the key of %s, the log is written by %s: %w", owner.ID(), f.state.LogWriter, ErrNotOwner)
 	}
 	return w, nil
 }

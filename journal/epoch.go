@@ -26,6 +26,9 @@ func NewReader(public []byte) (Reader, error) {
 	return Reader{k}, nil
 }
 
+// Fingerprint is the start of the SHA-256 of the public key: enough to notice that the set of readers changed.
+func (r Reader) Fingerprint() [8]byte { return readerTag(r.key.Bytes()) }
+
 // ReaderKey is a reader's private key.
 type ReaderKey struct{ key hpke.PrivateKey }
 
@@ -60,7 +63,9 @@ type epochPayload struct {
 	Wraps []wrap
 }
 
-// Continuation links a new incarnation to the last segment of the one before it that the device still knew.
+// Continuation links a new incarnation to the last segment of the one before it that the device still knew. It is the
+// device's word and proves no more than that: segments of the former incarnation after Last may exist and are just as
+// authentic, and a reader who knows another hash at Last.Seq has found a fork.
 type Continuation struct {
 	_           struct{} `cbor:",toarray"`
 	Incarnation Incarnation

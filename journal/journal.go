@@ -14,6 +14,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 
 	"github.com/streembit/edge"
@@ -28,6 +29,13 @@ const (
 	TargetSegment = 48 << 10
 	// MaxReadings is the largest number of readings in one segment.
 	MaxReadings = 8192
+	// MaxHeader is the largest signed header in bytes; the longest that a Writer makes is below half of it.
+	MaxHeader = 1 << 10
+	// MaxSeq is the highest sequence number, so that a seq fits a signed 64-bit column.
+	MaxSeq = math.MaxInt64
+	// MaxTime bounds every time, in ms: the end of the year 9999, after which RFC 3339 has no form. It is below 2^48, so
+	// sums and differences of valid times cannot overflow.
+	MaxTime = 253_402_300_799_999
 	// BucketSize is the number of consecutive segments that are stored together.
 	BucketSize = 64
 )
@@ -113,7 +121,11 @@ func ParseChain(fleet FleetID, s string) (Chain, error) {
 	if err != nil || len(inc) != len(Incarnation{}) {
 		return Chain{}, fmt.Errorf("journal: reading chain %q: want 32 hexadecimal digits at the end", s)
 	}
-	return Chain{Fleet: fleet, Device: dev, Stream: parts[1], Incarnation: Incarnation(inc)}, nil
+	c := Chain{Fleet: fleet, Device: dev, Stream: parts[1], Incarnation: Incarnation(inc)}
+	if c.String() != s {
+		return Chain{}, fmt.Errorf("journal: reading chain %q: want lower case: %s", s, c)
+	}
+	return c, nil
 }
 
 // Bucket returns the bucket that holds segment seq.
@@ -160,8 +172,8 @@ type Link struct {
 	Hash Hash
 }
 
-// Check reports whether h is the direct successor of the link, nil being the start of a chain. The error wraps
-// ErrBadSeq or, when the number fits and the hash does not, ErrFork.
+// Check reports whether h is the direct successor of the link, nil being the start of a chain. That h is of the same
+// chain is for the caller (OpenFrom). The error wraps ErrBadSeq or, when the number fits and the hash does not, ErrFork.
 func (l *Link) Check(h *Header) error {
 	switch {
 	case l == nil && h.Seq != 0:

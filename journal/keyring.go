@@ -3,6 +3,7 @@
 package journal
 
 import (
+	"bytes"
 	"crypto/hpke"
 	"fmt"
 
@@ -15,10 +16,12 @@ type Keyring struct {
 	key    ReaderKey
 	tag    [8]byte
 	epochs map[epochName]epochKey
+
+	unpacker unpacker
 }
 
 type epochName struct {
-	chain Hash
+	chain Chain
 	epoch uint64
 }
 
@@ -38,32 +41,45 @@ func (k *Keyring) Learn(s *Segment) (*Continuation, error) {
 	if err := Decode(s.payload, &p); err != nil {
 		return nil, err
 	}
-	for _, w := range p.Wraps {
+	if p.After != nil && p.After.Incarnation == s.Chain.Incarnation {
+		return nil, fmt.Errorf("journal: epoch %d of %s continues itself: %w", s.Epoch, s.Chain, ErrMalformed)
+	}
+	key, err := k.unwrap(s, p.Wraps)
+	if err != nil {
+		return p.After, fmt.Errorf("journal: epoch %d of %s: %w", s.Epoch, s.Chain, err)
+	}
+	k.keep(s, key)
+	return p.After, nil
+}
+
+// unwrap tries every wrap that carries this reader's tag: tags are 8 bytes and may collide.
+func (k *Keyring) unwrap(s *Segment, wraps []wrap) (epochKey, error) {
+	failed := ErrNotReader
+	for _, w := range wraps {
 		if w.Reader != k.tag {
 			continue
 		}
 		raw, err := hpke.Open(k.key.key, hpke.HKDFSHA256(), hpke.ChaCha20Poly1305(), epochInfo(s.Chain, s.Epoch), w.Sealed)
 		if err != nil {
-			return p.After, fmt.Errorf("journal: opening epoch %d of %s: %w: %w", s.Epoch, s.Chain, ErrSealed, err)
+			failed = fmt.Errorf("%w: %w", ErrSealed, err)
+			continue
 		}
 		key, err := newEpochKey(raw)
 		if err != nil {
-			return p.After, fmt.Errorf("journal: opening epoch %d of %s: %w: %w", s.Epoch, s.Chain, ErrMalformed, err)
+			return epochKey{}, fmt.Errorf("%w: %w", ErrMalformed, err)
 		}
-		k.keep(s, key)
-		return p.After, nil
+		return key, nil
 	}
-	return p.After, fmt.Errorf("journal: epoch %d of %s: %w", s.Epoch, s.Chain, ErrNotReader)
+	return epochKey{}, failed
 }
 
 func (k *Keyring) keep(s *Segment, key epochKey) {
-	chain := s.Chain.Key()
 	for name := range k.epochs {
-		if name.chain == chain && name.epoch < s.Epoch {
+		if name.epoch < s.Epoch && name.chain == s.Chain {
 			delete(k.epochs, name)
 		}
 	}
-	k.epochs[epochName{chain, s.Epoch}] = key
+	k.epochs[epochName{s.Chain, s.Epoch}] = key
 }
 
 // Readings opens a KindReadings segment. ErrUnknownEpoch: learn its epoch first.
@@ -72,12 +88,16 @@ func (k *Keyring) Readings(s *Segment) ([]edge.Reading, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The pack is an array: holding its head against the signed count bounds what is allocated for a hostile pack.
+	if !bytes.HasPrefix(plain, appendHead(nil, cborArray, s.Count)) {
+		return nil, fmt.Errorf("journal: seq %d of %s does not hold the %d readings that it promises: %w", s.Seq, s.Chain, s.Count, ErrMalformed)
+	}
 	readings, err := edge.UnmarshalSenML(plain, s.Chain.Device, s.At())
 	if err != nil {
 		return nil, fmt.Errorf("journal: reading seq %d of %s: %w: %w", s.Seq, s.Chain, ErrMalformed, err)
 	}
-	if len(readings) != int(s.Count) {
-		return nil, fmt.Errorf("journal: seq %d of %s promises %d readings and holds %d: %w", s.Seq, s.Chain, s.Count, len(readings), ErrMalformed)
+	if newest, span, err := oneClock(readings); err != nil || newest != s.At() || span != s.Span {
+		return nil, fmt.Errorf("journal: seq %d of %s does not span the time that it promises: %w", s.Seq, s.Chain, ErrMalformed)
 	}
 	return readings, nil
 }
@@ -92,6 +112,9 @@ func (k *Keyring) Note(s *Segment) (Note, error) {
 	if err := Decode(plain, &n); err != nil {
 		return Note{}, err
 	}
+	if err := n.check(); err != nil {
+		return Note{}, fmt.Errorf("journal: reading seq %d of %s: %w", s.Seq, s.Chain, err)
+	}
 	return n, nil
 }
 
@@ -99,7 +122,7 @@ func (k *Keyring) open(s *Segment, want Kind) ([]byte, error) {
 	if s.Kind != want {
 		return nil, fmt.Errorf("journal: opening seq %d of %s: kind %d, want %d: %w", s.Seq, s.Chain, s.Kind, want, ErrMalformed)
 	}
-	key, ok := k.epochs[epochName{s.Chain.Key(), s.Epoch}]
+	key, ok := k.epochs[epochName{s.Chain, s.Epoch}]
 	if !ok {
 		return nil, fmt.Errorf("journal: opening seq %d of %s, epoch %d: %w", s.Seq, s.Chain, s.Epoch, ErrUnknownEpoch)
 	}
@@ -107,5 +130,9 @@ func (k *Keyring) open(s *Segment, want Kind) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("journal: opening seq %d of %s: %w", s.Seq, s.Chain, ErrSealed)
 	}
-	return unpack(s.Coding, packed)
+	plain, err := k.unpacker.unpack(s.Coding, packed)
+	if err != nil {
+		return nil, fmt.Errorf("journal: opening seq %d of %s: %w", s.Seq, s.Chain, err)
+	}
+	return plain, nil
 }

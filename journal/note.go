@@ -2,13 +2,30 @@
 
 package journal
 
-import "github.com/streembit/edge"
+import (
+	"fmt"
+
+	"github.com/streembit/edge"
+)
 
 // Note is what a device says about its own log, sealed like readings. Exactly one field is set.
 type Note struct {
 	_     struct{} `cbor:",toarray"`
 	Clock *ClockNote
 	Gap   *GapNote
+}
+
+// check is the rule for notes, both when they are made and when they are read.
+func (n Note) check() error {
+	switch {
+	case (n.Clock == nil) == (n.Gap == nil):
+		return fmt.Errorf("note must say one thing: %w", ErrMalformed)
+	case n.Clock != nil && (!validTime(n.Clock.Mono) || !validTime(n.Clock.Wall) || n.Clock.Wall == 0):
+		return fmt.Errorf("clock note of %d ms since boot, %d ms since 1970: %w", n.Clock.Mono, n.Clock.Wall, ErrMalformed)
+	case n.Gap != nil && (n.Gap.From > n.Gap.To || n.Gap.To > MaxSeq || n.Gap.Segments > n.Gap.To-n.Gap.From+1):
+		return fmt.Errorf("gap note of %d segments in %d to %d: %w", n.Gap.Segments, n.Gap.From, n.Gap.To, ErrMalformed)
+	}
+	return nil
 }
 
 // ClockNote ties a boot's monotonic time to wall time, once the clock is right: readers restamp the readings that
@@ -20,10 +37,14 @@ type ClockNote struct {
 	Wall int64 // … was this, in ms since 1970 UTC
 }
 
-// Restamp returns at with the wall time that the note proves, if at is of that boot and had none.
+// Restamp returns at with the wall time that the note proves, if at is of that boot and had none. A time that would fall
+// outside 1970 .. 9999 stays unknown.
 func (c ClockNote) Restamp(boot BootID, at edge.Instant) edge.Instant {
-	if boot == c.Boot && !at.Synced() {
-		at.Wall = c.Wall + at.Mono - c.Mono
+	if boot != c.Boot || at.Synced() || !validTime(at.Mono) || !validTime(c.Mono) || !validTime(c.Wall) {
+		return at
+	}
+	if wall := c.Wall + at.Mono - c.Mono; validTime(wall) {
+		at.Wall = wall
 	}
 	return at
 }

@@ -20,6 +20,17 @@ const (
 	KindFleet    Kind = 4 // plain fleet log entries (package fleet)
 )
 
+// remedy says what to do when a segment of the kind is too large.
+func (k Kind) remedy() string {
+	switch k {
+	case KindEpoch:
+		return "too many readers for one stream: split it"
+	case KindFleet:
+		return "write fewer entries at once"
+	}
+	return "close batches earlier"
+}
+
 // Coding says how a payload was packed before it was sealed.
 type Coding uint8
 
@@ -73,31 +84,49 @@ func (s *Segment) SignedHeader() []byte { return s.signed }
 // Plain returns the payload of a segment that is not sealed (KindFleet, KindEpoch).
 func (s *Segment) Plain() []byte { return s.payload }
 
-type wireSegment struct {
-	_       struct{} `cbor:",toarray"`
-	Signed  []byte
-	Payload []byte
+// encodeSegment writes [signed, payload].
+func encodeSegment(signed, payload []byte) []byte {
+	b := make([]byte, 0, len(signed)+len(payload)+16)
+	return appendBytes(appendBytes(append(b, cborArray|2), signed), payload)
+}
+
+// splitSegment is its inverse and copies nothing.
+func splitSegment(raw []byte) (signed, payload []byte, err error) {
+	if len(raw) == 0 || raw[0] != cborArray|2 {
+		return nil, nil, fmt.Errorf("journal: opening segment: no array of two: %w", ErrMalformed)
+	}
+	signed, rest, err := cutBytes(raw[1:])
+	if err != nil {
+		return nil, nil, fmt.Errorf("journal: opening segment: signed header: %w", err)
+	}
+	if payload, rest, err = cutBytes(rest); err != nil {
+		return nil, nil, fmt.Errorf("journal: opening segment: payload: %w", err)
+	}
+	if len(rest) != 0 {
+		return nil, nil, fmt.Errorf("journal: opening segment: %d bytes after it: %w", len(rest), ErrMalformed)
+	}
+	return signed, payload, nil
 }
 
 // Open decodes and proves one segment of fleet. It checks size, canonical form, the signature of the device that the
 // header names, and the payload's hash. Whether that device is a member, and whether the segment continues a chain,
-// is for the caller: fleet membership and Link.Check.
+// is for the caller: fleet membership and Link.Check. The segment keeps raw, which nobody may change afterwards.
 func Open(raw []byte, fleet FleetID) (*Segment, error) {
 	if len(raw) > MaxSegment {
 		return nil, fmt.Errorf("journal: opening segment of %d bytes: %w", len(raw), ErrOversize)
 	}
-	var w wireSegment
-	if err := Decode(raw, &w); err != nil {
-		return nil, err
-	}
-	h, hash, err := OpenHeader(w.Signed, fleet)
+	signed, payload, err := splitSegment(raw)
 	if err != nil {
 		return nil, err
 	}
-	if int(h.Size) != len(w.Payload) || Hash(sha256.Sum256(w.Payload)) != h.Payload {
+	h, hash, err := OpenHeader(signed, fleet)
+	if err != nil {
+		return nil, err
+	}
+	if int64(h.Size) != int64(len(payload)) || Hash(sha256.Sum256(payload)) != h.Payload {
 		return nil, fmt.Errorf("journal: opening %s seq %d: %w", h.Chain, h.Seq, ErrTampered)
 	}
-	return &Segment{Header: h, Hash: hash, signed: w.Signed, payload: w.Payload, raw: raw}, nil
+	return &Segment{Header: h, Hash: hash, signed: signed, payload: payload, raw: raw}, nil
 }
 
 // OpenFrom is Open for a caller who knows which chain and seq he asked for.
@@ -119,8 +148,14 @@ func OpenFrom(raw []byte, chain Chain, seq uint64) (*Segment, error) {
 
 // OpenHeader proves a signed header and returns it with its hash.
 func OpenHeader(signed []byte, fleet FleetID) (Header, Hash, error) {
+	if len(signed) > MaxHeader {
+		return Header{}, Hash{}, fmt.Errorf("journal: opening header of %d bytes: %w", len(signed), ErrOversize)
+	}
 	var h Header
 	payload, err := openRecord(TypeSegment, signed, func(payload []byte) (edge.ID, error) {
+		if err := checkVersion(payload); err != nil {
+			return edge.ID{}, err
+		}
 		if err := Decode(payload, &h); err != nil {
 			return edge.ID{}, err
 		}
@@ -130,6 +165,14 @@ func OpenHeader(signed []byte, fleet FleetID) (Header, Hash, error) {
 		return Header{}, Hash{}, err
 	}
 	return h, sha256.Sum256(payload), nil
+}
+
+// checkVersion looks at the first field alone, since a later version may have other fields.
+func checkVersion(header []byte) error {
+	if len(header) > 1 && header[0]&0xe0 == cborArray && header[1] < 24 && header[1] != Version {
+		return fmt.Errorf("journal: header version %d: %w", header[1], ErrVersion)
+	}
+	return nil
 }
 
 // check holds a decoded header against the rules that need no neighbour.
@@ -143,13 +186,42 @@ func (h *Header) check(fleet FleetID) error {
 		return fmt.Errorf("journal: header of stream %q, kind %d, coding %d: %w", h.Chain.Stream, h.Kind, h.Coding, ErrMalformed)
 	case h.Count > MaxReadings, h.Size > MaxSegment:
 		return fmt.Errorf("journal: header counts %d readings, %d bytes: %w", h.Count, h.Size, ErrOversize)
-	case h.Mono < 0, h.Span < 0, h.Wall < 0, h.Span > h.Mono:
+	case !validTime(h.Mono), !validTime(h.Wall), h.Span < 0, h.Span > h.Mono:
 		return fmt.Errorf("journal: header times %d, %d, %d: %w", h.Mono, h.Span, h.Wall, ErrMalformed)
-	case h.Epoch > h.Seq, h.Kind == KindEpoch && h.Epoch != h.Seq, (h.Seq == 0) != (h.Prev == Hash{}):
-		return fmt.Errorf("journal: header seq %d, epoch %d: %w", h.Seq, h.Epoch, ErrMalformed)
+	case h.Seq > MaxSeq, (h.Seq == 0) != (h.Prev == Hash{}), !h.validEpoch():
+		return fmt.Errorf("journal: header seq %d, epoch %d of kind %d: %w", h.Seq, h.Epoch, h.Kind, ErrMalformed)
+	case !h.validCount():
+		return fmt.Errorf("journal: header of kind %d counts %d over %d ms, coding %d: %w", h.Kind, h.Count, h.Span, h.Coding, ErrMalformed)
 	}
 	return nil
 }
+
+// validEpoch: an epoch is named by the seq that starts it, what is sealed comes after it, the fleet log has none.
+func (h *Header) validEpoch() bool {
+	switch h.Kind {
+	case KindEpoch:
+		return h.Epoch == h.Seq
+	case KindFleet:
+		return h.Epoch == 0
+	}
+	return h.Epoch < h.Seq
+}
+
+// validCount: only readings span time, only they and the fleet log count, and only what is sealed is packed.
+func (h *Header) validCount() bool {
+	switch h.Kind {
+	case KindReadings:
+		return h.Count > 0
+	case KindNote:
+		return h.Count == 0 && h.Span == 0
+	case KindEpoch:
+		return h.Count == 0 && h.Span == 0 && h.Coding == CodingPlain
+	}
+	return h.Span == 0 && h.Coding == CodingPlain
+}
+
+// validTime reports whether ms lies in 0 .. MaxTime.
+func validTime(ms int64) bool { return ms >= 0 && ms <= MaxTime }
 
 // Fork is the signed proof that a device (or two with one key) put two different segments in one place.
 type Fork struct {

@@ -24,7 +24,7 @@ type Stamp struct {
 type Writer struct {
 	chain   Chain
 	signer  Signer
-	coding  Coding
+	packer  packer
 	tip     *Link
 	epoch   uint64
 	key     *epochKey
@@ -40,7 +40,7 @@ func NewWriter(fleet FleetID, stream string, s Signer) (*Writer, error) {
 	}
 	c := Chain{Fleet: fleet, Device: s.ID(), Stream: stream}
 	rand.Read(c.Incarnation[:])
-	return &Writer{chain: c, signer: s, coding: CodingDeflate}, nil
+	return &Writer{chain: c, signer: s}, nil
 }
 
 // ResumeWriter goes on with a chain whose log is provably intact and ends at tip (nil: it is empty). What is sealed
@@ -49,7 +49,7 @@ func ResumeWriter(c Chain, tip *Link, s Signer) (*Writer, error) {
 	if c.Device != s.ID() {
 		return nil, fmt.Errorf("journal: resuming %s with the key of %s: %w", c, s.ID(), ErrForeignSigner)
 	}
-	return &Writer{chain: c, signer: s, coding: CodingDeflate, tip: tip}, nil
+	return &Writer{chain: c, signer: s, tip: tip}, nil
 }
 
 // Chain returns the chain that is written.
@@ -63,6 +63,12 @@ func (w *Writer) Tip() *Link { return w.tip }
 func (w *Writer) Epoch(readers []Reader, after *Continuation, at Stamp) (*Segment, error) {
 	if len(readers) == 0 {
 		return nil, errors.New("journal: starting epoch: no reader, not even the recovery key: check the fleet state")
+	}
+	if err := w.ready(); err != nil {
+		return nil, err
+	}
+	if after != nil && after.Incarnation == w.chain.Incarnation {
+		return nil, fmt.Errorf("journal: starting epoch of %s: it cannot continue itself: %w", w.chain, ErrMalformed)
 	}
 	h := w.header(KindEpoch, at)
 	h.Epoch = h.Seq
@@ -84,20 +90,15 @@ func (w *Writer) Readings(boot BootID, readings []edge.Reading) (*Segment, error
 	if len(readings) == 0 || len(readings) > MaxReadings {
 		return nil, fmt.Errorf("journal: sealing %d readings: want 1 to %d", len(readings), MaxReadings)
 	}
-	newest, oldest := readings[0].At, readings[0].At
-	for _, r := range readings {
-		if r.At.Synced() != newest.Synced() || (r.At.Synced() && r.At.Wall-r.At.Mono != newest.Wall-newest.Mono) {
-			return nil, fmt.Errorf("journal: sealing readings: the clock changed within the batch at %q", r.Name())
-		}
-		if r.At.Mono > newest.Mono {
-			newest = r.At
-		}
-		if r.At.Mono < oldest.Mono {
-			oldest = r.At
-		}
+	if err := w.readySealed(); err != nil {
+		return nil, err
+	}
+	newest, span, err := oneClock(readings)
+	if err != nil {
+		return nil, err
 	}
 	h := w.header(KindReadings, Stamp{Boot: boot, At: newest})
-	h.Span, h.Count = newest.Mono-oldest.Mono, uint32(len(readings))
+	h.Span, h.Count = span, uint32(len(readings))
 	pack, err := edge.MarshalSenML(w.chain.Device, newest.Mono, readings)
 	if err != nil {
 		return nil, fmt.Errorf("journal: sealing readings: %w", err)
@@ -105,13 +106,48 @@ func (w *Writer) Readings(boot BootID, readings []edge.Reading) (*Segment, error
 	return w.seal(h, pack)
 }
 
+// oneClock returns the newest instant and the ms from the oldest to it, if all readings have valid times of one clock.
+func oneClock(readings []edge.Reading) (newest edge.Instant, span int64, err error) {
+	newest = readings[0].At
+	oldest := newest.Mono
+	for i := range readings {
+		r := &readings[i]
+		if !validTime(r.At.Mono) || !validTime(r.At.Wall) {
+			return newest, 0, fmt.Errorf("journal: sealing readings: time %+v of %q: %w", r.At, r.Name(), ErrMalformed)
+		}
+		if r.At.Synced() != newest.Synced() || (r.At.Synced() && r.At.Wall-r.At.Mono != newest.Wall-newest.Mono) {
+			return newest, 0, fmt.Errorf("journal: sealing readings: the clock changed within the batch at %q", r.Name())
+		}
+		if r.At.Mono > newest.Mono {
+			newest = r.At
+		}
+		oldest = min(oldest, r.At.Mono)
+	}
+	if newest.Synced() && newest.Wall-(newest.Mono-oldest) <= 0 {
+		return newest, 0, fmt.Errorf("journal: sealing readings: wall time %d ms begins before 1970: %w", newest.Wall, ErrMalformed)
+	}
+	return newest, newest.Mono - oldest, nil
+}
+
 // Note makes a segment that tells readers about the log itself.
 func (w *Writer) Note(n Note, at Stamp) (*Segment, error) {
+	if err := w.readySealed(); err != nil {
+		return nil, err
+	}
+	if err := n.check(); err != nil {
+		return nil, fmt.Errorf("journal: sealing note: %w", err)
+	}
 	return w.seal(w.header(KindNote, at), mustEncode(n))
 }
 
-// Plain makes an unsealed segment; the fleet log is written so.
+// Plain makes an unsealed segment that counts count entries, at most MaxReadings; the fleet log is written so.
 func (w *Writer) Plain(payload []byte, count int, at Stamp) (*Segment, error) {
+	if err := w.ready(); err != nil {
+		return nil, err
+	}
+	if count < 0 || count > MaxReadings {
+		return nil, fmt.Errorf("journal: writing %d entries in one segment: want at most %d: %w", count, MaxReadings, ErrOversize)
+	}
 	h := w.header(KindFleet, at)
 	h.Count = uint32(count)
 	return w.finish(h, payload)
@@ -133,20 +169,41 @@ func (w *Writer) Commit(s *Segment) error {
 // Abandon makes the writer useless (ErrSpent), after a write that may or may not have reached the disk.
 func (w *Writer) Abandon() { w.spent = true }
 
+// ready refuses to begin a segment while another may hold its seq. It comes before anything is sealed, so that no two
+// plaintexts are ever encrypted under one nonce for want of a Commit.
+func (w *Writer) ready() error {
+	if w.spent {
+		return fmt.Errorf("journal: writing %s: %w", w.chain, ErrSpent)
+	}
+	if w.pending != nil {
+		return fmt.Errorf("journal: writing %s: seq %d was neither committed nor abandoned", w.chain, w.pending.Seq)
+	}
+	return nil
+}
+
+func (w *Writer) readySealed() error {
+	if err := w.ready(); err != nil {
+		return err
+	}
+	if w.key == nil {
+		return fmt.Errorf("journal: sealing for %s: no epoch was started", w.chain)
+	}
+	return nil
+}
+
 func (w *Writer) header(k Kind, at Stamp) Header {
 	h := Header{Version: Version, Chain: w.chain, Kind: k, Boot: at.Boot, Mono: at.At.Mono, Wall: at.At.Wall}
 	if w.tip != nil {
 		h.Seq, h.Prev = w.tip.Seq+1, w.tip.Hash
 	}
-	h.Epoch = w.epoch
+	if k != KindFleet {
+		h.Epoch = w.epoch
+	}
 	return h
 }
 
 func (w *Writer) seal(h Header, plain []byte) (*Segment, error) {
-	if w.key == nil {
-		return nil, fmt.Errorf("journal: sealing seq %d: no epoch was started", h.Seq)
-	}
-	packed, coding, err := pack(w.coding, plain)
+	packed, coding, err := w.packer.pack(plain)
 	if err != nil {
 		return nil, err
 	}
@@ -154,23 +211,21 @@ func (w *Writer) seal(h Header, plain []byte) (*Segment, error) {
 	return w.finish(h, w.key.aead.Seal(nil, nonce(h.Seq), packed, additional(h)))
 }
 
+// finish signs the header. What readers would refuse is refused here, before it has a signature.
 func (w *Writer) finish(h Header, payload []byte) (*Segment, error) {
-	if w.spent {
-		return nil, fmt.Errorf("journal: writing %s: %w", w.chain, ErrSpent)
-	}
-	if w.pending != nil {
-		return nil, fmt.Errorf("journal: writing %s: seq %d was neither committed nor abandoned", w.chain, w.pending.Seq)
+	if n := len(payload) + MaxHeader; n > MaxSegment {
+		return nil, fmt.Errorf("journal: writing seq %d, %d bytes: %w: %s", h.Seq, n, ErrOversize, h.Kind.remedy())
 	}
 	h.Size, h.Payload = uint32(len(payload)), sha256.Sum256(payload)
+	if err := h.check(w.chain.Fleet); err != nil {
+		return nil, fmt.Errorf("journal: writing: %w", err)
+	}
 	enc := mustEncode(h)
 	signed, err := SignRecord(w.signer, TypeSegment, enc)
 	if err != nil {
 		return nil, err
 	}
-	raw := mustEncode(wireSegment{Signed: signed, Payload: payload})
-	if len(raw) > MaxSegment {
-		return nil, fmt.Errorf("journal: writing seq %d, %d bytes: %w: close batches earlier", h.Seq, len(raw), ErrOversize)
-	}
+	raw := encodeSegment(signed, payload)
 	w.pending = &Segment{Header: h, Hash: sha256.Sum256(enc), signed: signed, payload: payload, raw: raw}
 	return w.pending, nil
 }
