@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"math/bits"
+	"slices"
+
+	"github.com/streembit/edge/journal"
+	"github.com/streembit/edge/journal/wal"
+	"github.com/streembit/edge/transport"
+)
+
+// entry is one segment held: 40 bytes, so that a million of them stay below 50 MB.
+type entry struct {
+	hash journal.Hash
+	file uint32
+	off  uint32 // maxFile keeps offsets far below 4 GiB
+}
+
+func (e entry) pos() wal.Pos { return wal.Pos{File: uint64(e.file), Off: int64(e.off)} }
+
+// block is what is held of one bucket. A hub has whole buckets or nothing, so blocks are full as a rule.
+type block struct {
+	index   uint64
+	mask    uint64  // bit i: seq index*BucketSize+i is held
+	entries []entry // of the set bits, in order
+}
+
+// flight is a segment on its way to the disk.
+type flight struct {
+	hash, prev journal.Hash
+	done       chan struct{} // closed when it is held or has failed
+}
+
+// held is the index of one chain. Store.mu guards it.
+type held struct {
+	chain   journal.Chain
+	blocks  []block // by index
+	flights map[uint64]*flight
+}
+
+func (h *held) block(seq uint64) (int, bool) {
+	return slices.BinarySearchFunc(h.blocks, seq/journal.BucketSize, func(b block, i uint64) int {
+		switch {
+		case b.index < i:
+			return -1
+		case b.index > i:
+			return 1
+		}
+		return 0
+	})
+}
+
+// place returns the bit of seq and its rank among the entries of its block.
+func (b *block) place(seq uint64) (bit uint64, rank int) {
+	bit = 1 << (seq % journal.BucketSize)
+	return bit, bits.OnesCount64(b.mask & (bit - 1))
+}
+
+func (h *held) get(seq uint64) (entry, bool) {
+	i, ok := h.block(seq)
+	if !ok {
+		return entry{}, false
+	}
+	b := &h.blocks[i]
+	bit, rank := b.place(seq)
+	if b.mask&bit == 0 {
+		return entry{}, false
+	}
+	return b.entries[rank], true
+}
+
+// put notes a segment; it reports false, and changes nothing, when the seq is held already.
+func (h *held) put(seq uint64, e entry) bool {
+	i, ok := h.block(seq)
+	if !ok {
+		h.blocks = slices.Insert(h.blocks, i, block{index: seq / journal.BucketSize})
+	}
+	b := &h.blocks[i]
+	bit, rank := b.place(seq)
+	if b.mask&bit != 0 {
+		return false
+	}
+	b.mask |= bit
+	b.entries = slices.Insert(b.entries, rank, e)
+	return true
+}
+
+// remove forgets a segment that cannot be read any more, if it still is what the caller saw.
+func (h *held) remove(seq uint64, seen entry) bool {
+	if e, ok := h.get(seq); !ok || e != seen {
+		return false
+	}
+	i, _ := h.block(seq)
+	b := &h.blocks[i]
+	bit, rank := b.place(seq)
+	b.mask &^= bit
+	b.entries = slices.Delete(b.entries, rank, rank+1)
+	if b.mask == 0 {
+		h.blocks = slices.Delete(h.blocks, i, i+1)
+	}
+	return true
+}
+
+// spans returns the runs of seqs held.
+func (h *held) spans() []transport.Span {
+	var out []transport.Span
+	for _, b := range h.blocks {
+		for m := b.mask; m != 0; {
+			low := bits.TrailingZeros64(m)
+			run := bits.TrailingZeros64(^(m >> low))
+			first := b.index*journal.BucketSize + uint64(low)
+			out = merge(out, transport.Span{First: first, Last: first + uint64(run) - 1})
+			if low+run >= 64 {
+				break
+			}
+			m &^= (1<<run - 1) << low
+		}
+	}
+	return out
+}
+
+// from returns the first segment held at or after seq.
+func (h *held) from(seq uint64) (uint64, entry, bool) {
+	for i, _ := h.block(seq); i < len(h.blocks); i++ {
+		b := &h.blocks[i]
+		m, rank := b.mask, 0
+		if b.index == seq/journal.BucketSize {
+			var bit uint64
+			bit, rank = b.place(seq)
+			m &^= bit - 1
+		}
+		if m != 0 {
+			return b.index*journal.BucketSize + uint64(bits.TrailingZeros64(m)), b.entries[rank], true
+		}
+	}
+	return 0, entry{}, false
+}
+
+// merge adds a span to sorted spans that do not touch.
+func merge(spans []transport.Span, s transport.Span) []transport.Span {
+	i := len(spans) // almost always the new one comes last
+	for i > 0 && spans[i-1].First > s.Last {
+		i--
+	}
+	if i < len(spans) && spans[i].First == s.Last+1 {
+		s.Last = spans[i].Last
+		spans = slices.Delete(spans, i, i+1)
+	}
+	if i > 0 && spans[i-1].Last+1 >= s.First {
+		spans[i-1].Last = max(spans[i-1].Last, s.Last)
+		return spans
+	}
+	return slices.Insert(spans, i, s)
+}
+
+// count returns how many segments are held.
+func (h *held) count() int {
+	n := 0
+	for _, b := range h.blocks {
+		n += len(b.entries)
+	}
+	return n
+}

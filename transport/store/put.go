@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/streembit/edge/fleet"
+	"github.com/streembit/edge/journal"
+	"github.com/streembit/edge/journal/wal"
+	"github.com/streembit/edge/transport"
+)
+
+// fleetStream is reserved for the fleet log, which is not kept here.
+const fleetStream = "fleet"
+
+// Put keeps a segment. nil means that it is fsynced, now or before. Otherwise the error is a *transport.Refusal that
+// says why, wraps ErrClosed, or is ctx.Err(), when ctx ended before the write began: once it has begun Put sees it
+// through. Segments are proven in the caller's goroutine and share fsyncs, so many Puts at a time are cheapest. Put keeps
+// no reference to segment.
+func (s *Store) Put(ctx context.Context, segment []byte) error {
+	err := s.put(ctx, segment)
+	var r *transport.Refusal
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil {
+		s.stats.Puts++
+	} else if errors.As(err, &r) {
+		s.stats.Refused[r.Reason]++
+	}
+	return err
+}
+
+func (s *Store) refuse(reason transport.Reason, detail string) error {
+	return &transport.Refusal{Hub: s.o.Self, Reason: reason, Detail: detail}
+}
+
+func (s *Store) put(ctx context.Context, segment []byte) error {
+	if s.isClosed() {
+		return fmt.Errorf("store: putting: %w", ErrClosed)
+	}
+	seg, err := s.prove(segment)
+	if err != nil {
+		return err
+	}
+	fl, err := s.claim(ctx, seg)
+	if err != nil || fl == nil {
+		return err
+	}
+	err = s.append(ctx, frameOf(frameSegment, segment), s.reserve(), func(p wal.Pos) { s.settle(seg, p) })
+	s.land(seg, fl)
+	return s.answer(err)
+}
+
+// reserve is what of the quota segments may not take.
+func (s *Store) reserve() int64 { return min(s.o.Quota/16, 1<<20) }
+
+// answer turns an error of the log into a refusal.
+func (s *Store) answer(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrClosed), errors.Is(err, wal.ErrClosed):
+		return fmt.Errorf("store: putting: %w", ErrClosed)
+	case errors.Is(err, wal.ErrFull):
+		return s.refuse(transport.RefusedFull, err.Error())
+	}
+	return s.refuse(transport.RefusedFailed, err.Error())
+}
+
+// prove holds a segment against the fleet.
+func (s *Store) prove(segment []byte) (*journal.Segment, error) {
+	f := s.o.Fleet()
+	seg, err := journal.Open(segment, f.ID())
+	switch {
+	case err != nil:
+		return nil, s.refuse(transport.RefusedInvalid, err.Error())
+	case !f.Is(seg.Chain.Device, fleet.Device):
+		return nil, s.refuse(transport.RefusedNotAllowed, fmt.Sprintf("%s is not enrolled as a device: add it with streembit fleet add", seg.Chain.Device))
+	case seg.Kind == journal.KindFleet || seg.Chain.Stream == fleetStream:
+		return nil, s.refuse(transport.RefusedNotAllowed, fmt.Sprintf("stream %q, kind %d: the fleet log does not go this way", seg.Chain.Stream, seg.Kind))
+	}
+	return seg, nil
+}
+
+// decision is what tryClaim found: one field is set, or none when the segment is held already.
+type decision struct {
+	flight *flight       // the place is the caller's
+	wait   chan struct{} // another Put decides first
+	rival  *entry        // another segment stands in the place
+	next   *entry        // this successor must be seen to name seg as its predecessor
+	err    error
+}
+
+// claim takes the place of a segment for the caller, who must land it. No flight and no error: it is held already.
+func (s *Store) claim(ctx context.Context, seg *journal.Segment) (*flight, error) {
+	var linked entry
+	for {
+		d := s.tryClaim(seg, linked)
+		switch {
+		case d.err != nil:
+			return nil, d.err
+		case d.wait != nil:
+			select {
+			case <-d.wait:
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		case d.rival != nil:
+			if err := s.fork(ctx, seg, *d.rival); err != nil {
+				return nil, err
+			}
+		case d.next != nil:
+			if err := s.checkNext(seg, *d.next); err != nil {
+				return nil, err
+			}
+			linked = *d.next
+		default:
+			return d.flight, nil
+		}
+	}
+}
+
+func (s *Store) tryClaim(seg *journal.Segment, linked entry) decision {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := s.chains[seg.Chain]
+	if h == nil {
+		h = &held{chain: seg.Chain, flights: map[uint64]*flight{}}
+		s.chains[seg.Chain] = h
+	}
+	if e, ok := h.get(seg.Seq); ok && e.hash == seg.Hash {
+		return decision{}
+	} else if ok {
+		return decision{rival: &e}
+	}
+	if wait := h.contested(seg); wait != nil {
+		return decision{wait: wait}
+	}
+	if e, ok := h.get(seg.Seq - 1); ok && seg.Seq > 0 && e.hash != seg.Prev {
+		return decision{err: s.refuse(transport.RefusedFork, fmt.Sprintf("seq %d does not continue the seq %d that is held", seg.Seq, seg.Seq-1))}
+	}
+	if e, ok := h.get(seg.Seq + 1); ok && seg.Seq+1 != 0 && e != linked {
+		return decision{next: &e}
+	}
+	fl := &flight{hash: seg.Hash, prev: seg.Prev, done: make(chan struct{})}
+	h.flights[seg.Seq] = fl
+	return decision{flight: fl}
+}
+
+// contested returns what to wait for when a segment on its way to the disk is in the place of seg or does not link to it.
+func (h *held) contested(seg *journal.Segment) chan struct{} {
+	if fl := h.flights[seg.Seq]; fl != nil {
+		return fl.done
+	}
+	if fl := h.flights[seg.Seq-1]; fl != nil && seg.Seq > 0 && fl.hash != seg.Prev {
+		return fl.done
+	}
+	if fl := h.flights[seg.Seq+1]; fl != nil && seg.Seq+1 != 0 && fl.prev != seg.Hash {
+		return fl.done
+	}
+	return nil
+}
+
+// checkNext refuses seg if its successor, which is held, names another predecessor.
+func (s *Store) checkNext(seg *journal.Segment, next entry) error {
+	raw, err := s.read(seg.Chain, seg.Seq+1, next)
+	if err != nil || raw == nil { // unreadable: it is not held any more
+		return s.answer(err)
+	}
+	h, _, _, err := peek(raw)
+	if err != nil {
+		return s.refuse(transport.RefusedFailed, err.Error())
+	}
+	if h.Prev != seg.Hash {
+		return s.refuse(transport.RefusedFork, fmt.Sprintf("the seq %d that is held does not continue this seq %d", seg.Seq+1, seg.Seq))
+	}
+	return nil
+}
+
+// settle notes that a segment is durable at p.
+func (s *Store) settle(seg *journal.Segment, p wal.Pos) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := s.chains[seg.Chain] // a chain with a flight is never taken out
+	if h.put(seg.Seq, entry{hash: seg.Hash, file: uint32(p.File), off: uint32(p.Off)}) {
+		s.announce(seg.Chain, seg.Seq)
+	}
+}
+
+// land ends a flight, whether it reached the disk or not.
+func (s *Store) land(seg *journal.Segment, fl *flight) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(fl.done)
+	h := s.chains[seg.Chain]
+	delete(h.flights, seg.Seq)
+	if len(h.flights) == 0 && len(h.blocks) == 0 {
+		delete(s.chains, seg.Chain)
+	}
+}
+
+// fork answers a segment whose place is taken by another, and keeps the proof. It returns nil when the other one turns
+// out to be unreadable: then the place is free.
+func (s *Store) fork(ctx context.Context, seg *journal.Segment, rival entry) error {
+	raw, err := s.read(seg.Chain, seg.Seq, rival)
+	if err != nil || raw == nil {
+		return s.answer(err)
+	}
+	_, _, signed, err := peek(raw)
+	if err != nil {
+		return s.refuse(transport.RefusedFailed, err.Error())
+	}
+	proof := journal.Fork{A: signed, B: slices.Clone(seg.SignedHeader())}
+	if err := s.keepProof(ctx, seg, proof); err != nil {
+		s.o.Logger.Error("store: proof of a fork could not be kept", "chain", seg.Chain.String(), "seq", seg.Seq, "err", err)
+	}
+	return s.refuse(transport.RefusedFork, fmt.Sprintf("another segment stands at seq %d of %s", seg.Seq, seg.Chain))
+}
+
+// keepProof makes the first proof for a place durable.
+func (s *Store) keepProof(ctx context.Context, seg *journal.Segment, proof journal.Fork) error {
+	if _, _, err := proof.Prove(seg.Chain.Fleet); err != nil {
+		return err
+	}
+	enc, err := journal.Encode(proof)
+	if err != nil {
+		return err
+	}
+	s.proofs.Lock() // one at a time, so that a place gets one proof
+	defer s.proofs.Unlock()
+	s.mu.Lock()
+	known := s.forked[seg.Chain]
+	s.mu.Unlock()
+	if len(known) >= maxForks || slices.Contains(known, seg.Seq) {
+		return nil
+	}
+	return s.append(ctx, frameOf(frameFork, enc), 0, func(wal.Pos) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.forks = append(s.forks, proof)
+		s.forked[seg.Chain] = append(s.forked[seg.Chain], seg.Seq)
+		s.o.Logger.Error("store: FORK: a device signed two segments for one place; its key was cloned or its log rolled back",
+			"chain", seg.Chain.String(), "seq", seg.Seq, "device", seg.Chain.Device.String())
+	})
+}

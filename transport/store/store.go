@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package store is what a hub keeps on its disk: the segments that devices put there, in one journal/wal log, indexed
+// in memory by chain and seq. Nothing is acknowledged before it is fsynced, nothing acknowledged is ever evicted to make
+// room, and what is refused is refused by name. Begin with Open.
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/streembit/edge"
+	"github.com/streembit/edge/fleet"
+	"github.com/streembit/edge/journal"
+	"github.com/streembit/edge/journal/wal"
+	"github.com/streembit/edge/transport"
+)
+
+// ErrClosed is wrapped by what is called after Close.
+var ErrClosed = errors.New("store is closed")
+
+const (
+	maxFile  = 64 << 20 // bytes of one file of the log
+	maxForks = 16       // proofs kept per chain: one is enough, and a cloned device must not fill the disk with them
+)
+
+// Options of a store.
+type Options struct {
+	Fleet  func() *fleet.Fleet // asked anew for each segment
+	Self   edge.ID             // the hub, named in refusals
+	Quota  int64               // bytes on disk; 0 = until the disk is full. A 16th, at most 1 MiB, is kept for fork proofs.
+	Logger *slog.Logger        // nil = nowhere
+	// Wrap stands between the log and its files (wal.Options.Wrap); tests make disks fail with it.
+	Wrap func(wal.File) wal.File
+}
+
+// Stats says what a store holds and what it did since Open.
+type Stats struct {
+	Chains   int
+	Segments int
+	Bytes    int64 // on disk
+	Quota    int64 // 0 = none
+	Forks    int   // proofs kept
+	Puts     uint64
+	Refused  map[transport.Reason]uint64
+	Skipped  uint64        // frames found at Open that are no segment of the fleet
+	Damaged  uint64        // segments that could not be read back later
+	MeanSync time.Duration // what an fsync takes
+}
+
+// Store holds segments. All methods are safe for concurrent use.
+type Store struct {
+	o      Options
+	dir    string
+	closed chan struct{}
+
+	disk      sync.RWMutex // held for reading around each use of log, for writing to replace it
+	log       *wal.Log
+	failed    error     // why log takes nothing any more
+	retry     time.Time // when it may be opened again
+	delay     time.Duration
+	reopening atomic.Bool
+
+	proofs    sync.Mutex // one fork proof is written at a time
+	mu        sync.Mutex
+	chains    map[journal.Chain]*held
+	followers map[*follower]struct{}
+	forks     []journal.Fork
+	forked    map[journal.Chain][]uint64 // seqs of forks
+	stats     Stats
+}
+
+// Open opens the store in dir, making it if need be, and reads the whole log to rebuild the index: frames are proven by
+// their CRC, not by their signatures, which were checked before they were written. Close it.
+func Open(ctx context.Context, dir string, o Options) (*Store, error) {
+	if o.Fleet == nil {
+		return nil, errors.New("store: opening: Options.Fleet is missing")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Store{o: o, dir: dir, closed: make(chan struct{}), followers: map[*follower]struct{}{}}
+	s.stats.Refused = map[transport.Reason]uint64{}
+	if err := s.load(ctx); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Close waits for what is under way and closes the log.
+func (s *Store) Close() error {
+	s.disk.Lock()
+	defer s.disk.Unlock()
+	select {
+	case <-s.closed:
+		return nil
+	default:
+		close(s.closed)
+	}
+	if s.log == nil {
+		return s.failed
+	}
+	if err := s.log.Close(); err != nil {
+		return fmt.Errorf("store: closing: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) isClosed() bool {
+	select {
+	case <-s.closed:
+		return true
+	default:
+		return false
+	}
+}
+
+// Held returns what is held of the chains of device, or of all for the zero ID, ordered by chain.
+func (s *Store) Held(ctx context.Context, device edge.ID) ([]transport.Held, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []transport.Held
+	for c, h := range s.chains {
+		if device != (edge.ID{}) && c.Device != device {
+			continue
+		}
+		if spans := h.spans(); len(spans) > 0 {
+			out = append(out, transport.Held{Chain: c, Spans: spans})
+		}
+	}
+	slices.SortFunc(out, func(a, b transport.Held) int { return compareChains(a.Chain, b.Chain) })
+	return out, nil
+}
+
+func compareChains(a, b journal.Chain) int {
+	if c := a.Device.Compare(b.Device); c != 0 {
+		return c
+	}
+	if c := strings.Compare(a.Stream, b.Stream); c != 0 {
+		return c
+	}
+	return slices.Compare(a.Incarnation[:], b.Incarnation[:])
+}
+
+// Fetch calls visit, in ascending order, for each segment of the span that is held; the bytes are visit's to keep. What
+// cannot be read back is logged and counts as not held from then on. An error of visit, or of ctx, ends it.
+func (s *Store) Fetch(ctx context.Context, chain journal.Chain, span transport.Span, visit func(segment []byte) error) error {
+	for seq := span.First; seq <= span.Last; seq++ {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		s.mu.Lock()
+		at, e, ok := s.from(chain, seq)
+		s.mu.Unlock()
+		if !ok || at > span.Last {
+			return nil
+		}
+		seq = at
+		raw, err := s.read(chain, seq, e)
+		if err != nil {
+			return err
+		}
+		if raw != nil {
+			if err := visit(raw); err != nil {
+				return err
+			}
+		}
+		if seq == math.MaxUint64 {
+			return nil
+		}
+	}
+	return nil
+}
+
+// from returns the first segment held at or after seq.
+func (s *Store) from(chain journal.Chain, seq uint64) (uint64, entry, bool) {
+	h := s.chains[chain]
+	if h == nil {
+		return 0, entry{}, false
+	}
+	return h.from(seq)
+}
+
+// Forks returns the signed proofs that devices forked their chains, oldest first; they survive a restart.
+func (s *Store) Forks(context.Context) []journal.Fork {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.forks)
+}
+
+// Stats returns the counters.
+func (s *Store) Stats() Stats {
+	s.disk.RLock()
+	defer s.disk.RUnlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.stats
+	st.Refused = map[transport.Reason]uint64{}
+	for r, n := range s.stats.Refused {
+		st.Refused[r] = n
+	}
+	for _, h := range s.chains {
+		if n := h.count(); n > 0 {
+			st.Chains++
+			st.Segments += n
+		}
+	}
+	st.Quota, st.Forks = s.o.Quota, len(s.forks)
+	if s.log != nil {
+		st.Bytes, st.MeanSync = s.log.Size(), s.log.Stats().MeanSync
+	}
+	return st
+}
