@@ -22,8 +22,9 @@ import (
 type disk struct {
 	wal.File
 	writeErr, syncErr, cutErr error
-	partial                   int // bytes written before writeErr
-	hold                      chan struct{}
+	partial                   int           // bytes written before writeErr
+	hold                      chan struct{} // Sync waits for it
+	inSync                    chan struct{} // Sync says here that it waits
 }
 
 func (d *disk) wrap(f wal.File) wal.File { d.File = f; return d }
@@ -38,6 +39,9 @@ func (d *disk) WriteAt(b []byte, off int64) (int, error) {
 
 func (d *disk) Sync() error {
 	if d.hold != nil {
+		if d.inSync != nil {
+			d.inSync <- struct{}{}
+		}
 		<-d.hold
 	}
 	if d.syncErr != nil {
@@ -286,6 +290,32 @@ func TestRefused(t *testing.T) {
 	if _, _, err := wal.Open(t.TempDir(), wal.Options{MaxFrame: 1 << 30}, nil); err == nil {
 		t.Error("a MaxFrame of 1 GiB is taken")
 	}
+}
+
+// TestAckAfterSync: nobody hears of success, or sees the frame, while the sync is under way.
+func TestAckAfterSync(t *testing.T) {
+	d := &disk{}
+	l, _, _ := open(t, t.TempDir(), wal.Options{Wrap: d.wrap})
+	before := l.End()
+	d.hold, d.inSync = make(chan struct{}), make(chan struct{})
+	acked := make(chan error, 1)
+	go func() {
+		_, err := l.Append(context.Background(), []byte("frame"))
+		acked <- err
+	}()
+	<-d.inSync
+	select {
+	case err := <-acked:
+		t.Errorf("acknowledged before the sync ended: %v", err)
+	default:
+	}
+	if got := scan(t, l, wal.Pos{}); len(got) != 0 || l.End() != before {
+		t.Errorf("%d frames are visible before the sync ended", len(got))
+	}
+	d.inSync = nil // the hold stays open from now on
+	close(d.hold)
+	must(t, <-acked)
+	same(t, "after it", scan(t, l, wal.Pos{}), []kept{{before, []byte("frame")}})
 }
 
 // TestCancelled: a caller that gives up while the disk hangs neither waits nor harms the others.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -135,6 +136,9 @@ func TestRoundTrip(t *testing.T) {
 	same(t, "reopened", got, want)
 	if !rec.Clean || rec.Dropped != 0 || rec.Reason != "" || l.Size() != size || l.End() != end {
 		t.Fatalf("reopened: %+v, size %d (was %d), end %v (was %v)", rec, l.Size(), size, l.End(), end)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "closed")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("an open log has the marker of a closed one: %v", err)
 	}
 	want = append(want, add(t, l, frame(5, 50))...)
 	closeLog(t, l)
