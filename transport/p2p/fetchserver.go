@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package p2p
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+
+	"github.com/streembit/edge/journal"
+	"github.com/streembit/edge/transport"
+)
+
+// serveFetch answers one request of one member.
+func (n *Node) serveFetch(s network.Stream) {
+	ctx, cancel := context.WithCancel(n.life)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
+	defer stop()
+	out := &reply{s: s, w: bufio.NewWriterSize(s, 64<<10)}
+	q, err := n.readRequest(s)
+	if err == nil {
+		var side sync.WaitGroup
+		side.Go(func() { out.beat(ctx, n.o.KeepAlive) })
+		side.Go(func() { watch(s); cancel() })
+		err = n.fulfil(ctx, q, out)
+		if ctx.Err() == nil {
+			err = errors.Join(err, out.end(err))
+		}
+		stop()
+		_ = s.Close()
+		_ = s.CloseRead() // wakes watch
+		cancel()
+		side.Wait()
+	} else {
+		err = errors.Join(err, out.end(&transport.Refusal{Hub: n.self, Reason: transport.RefusedInvalid, Detail: err.Error()}))
+		_ = s.Close()
+	}
+	if err != nil {
+		n.log.Debug("fetch stream ended", "peer", s.Conn().RemotePeer(), "op", q.Op, "err", err)
+	}
+}
+
+func (n *Node) readRequest(s network.Stream) (request, error) {
+	if err := s.SetReadDeadline(time.Now().Add(requestLimit)); err != nil {
+		return request{}, fmt.Errorf("p2p: setting deadline: %w", err)
+	}
+	raw, err := readFrame(s, maxRequest)
+	if err != nil {
+		return request{}, err
+	}
+	if err := s.SetReadDeadline(time.Time{}); err != nil {
+		return request{}, fmt.Errorf("p2p: setting deadline: %w", err)
+	}
+	return decodeRequest(raw)
+}
+
+// watch returns when the member has ended the stream or sends what it has no right to.
+func watch(s network.Stream) {
+	var b [1]byte
+	_, _ = s.Read(b[:])
+}
+
+func (n *Node) fulfil(ctx context.Context, q request, out *reply) error {
+	switch q.Op {
+	case opHeld:
+		all, err := n.o.Store.Held(ctx, q.Device)
+		for i := 0; err == nil && i < len(all); i++ {
+			err = out.held(all[i], false)
+		}
+		return err
+	case opFetch:
+		return n.o.Store.Fetch(ctx, q.Chain, q.Span, func(segment []byte) error {
+			return out.frame(frameSegment, segment, false)
+		})
+	default:
+		return n.o.Store.Follow(ctx, func(h transport.Held) error { return out.held(h, true) })
+	}
+}
+
+// reply is the answer's stream; frames and keep-alives do not mix.
+type reply struct {
+	mu sync.Mutex
+	s  network.Stream
+	w  *bufio.Writer
+}
+
+func (o *reply) frame(kind byte, body []byte, now bool) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if err := o.s.SetWriteDeadline(time.Now().Add(replyLimit)); err != nil {
+		return fmt.Errorf("p2p: setting deadline: %w", err)
+	}
+	if err := writeFrame(o.w, []byte{kind}, body); err != nil {
+		return err
+	}
+	if !now {
+		return nil
+	}
+	if err := o.w.Flush(); err != nil {
+		return fmt.Errorf("p2p: writing answer: %w", err)
+	}
+	return nil
+}
+
+// held writes what is held of one chain, in as many frames as its runs need.
+func (o *reply) held(h transport.Held, now bool) error {
+	for spans := h.Spans; ; spans = spans[spansAFrame:] {
+		part := transport.Held{Chain: h.Chain, Spans: spans[:min(len(spans), spansAFrame)]}
+		body, err := journal.Encode(part)
+		if err != nil {
+			return err
+		}
+		if err := o.frame(frameHeld, body, now); err != nil {
+			return err
+		}
+		if len(spans) <= spansAFrame {
+			return nil
+		}
+	}
+}
+
+func (o *reply) end(status error) error { return o.frame(frameEnd, encodeStatus(status), true) }
+
+// beat shows the member that the hub lives and sends what lies in the buffer.
+func (o *reply) beat(ctx context.Context, every time.Duration) {
+	t := time.NewTicker(every)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			if err := o.frame(frameAlive, nil, true); err != nil {
+				_ = o.s.Reset()
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package p2p is the real transport: a libp2p host assembled from its parts, the fleet's own Kademlia DHT, and the
+// store and fetch protocols. It is the only folder that imports libp2p.
+//
+// Start with New. A Node with a Store is a hub, one without is a client. Only members of the fleet are spoken to.
+package p2p
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	dht "github.com/libp2p/go-libp2p-kad-dht"
+	"github.com/libp2p/go-libp2p/core/network"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/streembit/edge"
+	"github.com/streembit/edge/fleet"
+	"github.com/streembit/edge/journal"
+	"github.com/streembit/edge/transport"
+)
+
+// ErrClosed is returned by the methods of a Node that was closed.
+var ErrClosed = errors.New("node is closed")
+
+// Options say who the node is and what it offers. Signer and Fleet are required.
+type Options struct {
+	Signer   journal.Signer      // identity
+	Secret   []byte              // 32 stable random bytes, not the key, for QUIC's resets; nil = new at each start
+	Listen   []string            // multiaddrs, e.g. /ip4/0.0.0.0/tcp/32321; none = a client without a listener
+	Announce []string            // multiaddrs to tell others instead of those that are listened on
+	Fleet    func() *fleet.Fleet // asked at every decision, so members may come and go; never nil
+	Store    transport.Store     // a hub's disk; nil = not a hub
+	Logger   *slog.Logger        // nil = no log
+
+	HeadMaxAge time.Duration // how long a hub keeps a head; must outlive the data. 0 = 30 days
+	KeepAlive  time.Duration // pause after which a fetch or follow stream shows that it lives. 0 = 15 s
+}
+
+// PeerInfo is one connection.
+type PeerInfo struct {
+	ID      edge.ID
+	Addr    string        // the remote multiaddr
+	Direct  bool          // not through a relay
+	Member  bool          // of the fleet, as far as this node knows
+	Latency time.Duration // moving average, 0 = unknown
+}
+
+// Node is one member on the network. Safe for concurrent use. Close it.
+type Node struct {
+	o     Options
+	self  edge.ID
+	log   *slog.Logger
+	parts *assembly
+	host  memberHost
+	dht   *dht.IpfsDHT
+
+	life  context.Context
+	stop  context.CancelFunc
+	tasks sync.WaitGroup
+	taken *semaphore.Weighted // bytes of segments between wire and disk
+
+	mu     sync.Mutex
+	closed bool
+	lanes  map[edge.ID]*lane
+}
+
+// New starts a node. ctx bounds the start only.
+func New(ctx context.Context, o Options) (*Node, error) {
+	if err := o.complete(); err != nil {
+		return nil, err
+	}
+	key, err := newHostKey(o.Signer, o.Secret)
+	if err != nil {
+		return nil, err
+	}
+	listen, err := parseAddrs(o.Listen)
+	if err != nil {
+		return nil, err
+	}
+	parts, err := assemble(o, key)
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{o: o, self: o.Signer.ID(), log: o.Logger, parts: parts, lanes: map[edge.ID]*lane{},
+		taken: semaphore.NewWeighted(maxTaken)}
+	n.life, n.stop = context.WithCancel(context.Background())
+	n.host = memberHost{Host: parts.host, node: n}
+	if err := n.start(); err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	if len(listen) > 0 {
+		if err := parts.swarm.Listen(listen...); err != nil {
+			return nil, errors.Join(fmt.Errorf("p2p: listening on %v: %w", o.Listen, err), n.Close())
+		}
+	}
+	return n, ctx.Err()
+}
+
+func (o *Options) complete() error {
+	switch {
+	case o.Signer == nil || o.Fleet == nil || o.Fleet() == nil:
+		return errors.New("p2p: starting node: an identity and a fleet are required")
+	case len(o.Secret) != 0 && len(o.Secret) != 32:
+		return fmt.Errorf("p2p: starting node: secret of %d bytes: want 32", len(o.Secret))
+	}
+	if len(o.Secret) == 0 {
+		o.Secret = make([]byte, 32)
+		rand.Read(o.Secret)
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.HeadMaxAge == 0 {
+		o.HeadMaxAge = 30 * 24 * time.Hour
+	}
+	if o.KeepAlive == 0 {
+		o.KeepAlive = 15 * time.Second
+	}
+	return nil
+}
+
+// start brings up the protocols before anything is listened on, so that no early caller finds half a node.
+func (n *Node) start() error {
+	n.parts.host.Start()
+	if n.o.Store != nil {
+		n.host.SetStreamHandler(storeProtocol, n.serveStore)
+		n.host.SetStreamHandler(fetchProtocol, n.serveFetch)
+	}
+	return n.startDHT()
+}
+
+// Close ends all work, waits for it and frees the addresses.
+func (n *Node) Close() error {
+	n.mu.Lock()
+	was := n.closed
+	n.closed = true
+	n.mu.Unlock()
+	if was {
+		return nil
+	}
+	n.stop()
+	var errs []error
+	if n.dht != nil {
+		errs = append(errs, n.dht.Close())
+	}
+	errs = append(errs, n.parts.close())
+	n.tasks.Wait()
+	return errors.Join(errs...)
+}
+
+// begin registers work that Close waits for; false means that the node is closed. Each true wants one tasks.Done.
+func (n *Node) begin() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed {
+		return false
+	}
+	n.tasks.Add(1)
+	return true
+}
+
+// ID returns the node's own identity.
+func (n *Node) ID() edge.ID { return n.self }
+
+// Addrs returns the multiaddrs under which others reach the node, without the /p2p part; none for a client.
+func (n *Node) Addrs() []string {
+	var out []string
+	for _, a := range n.parts.host.Addrs() {
+		out = append(out, a.String())
+	}
+	return out
+}
+
+// Peers returns the open connections.
+func (n *Node) Peers() []PeerInfo {
+	f := n.o.Fleet()
+	var out []PeerInfo
+	for _, c := range n.parts.host.Network().Conns() {
+		id, ok := memberID(c.RemotePeer())
+		out = append(out, PeerInfo{ID: id, Addr: c.RemoteMultiaddr().String(), Direct: !c.Stat().Limited,
+			Member: ok && f.IsMember(id), Latency: n.parts.host.Peerstore().LatencyEWMA(c.RemotePeer())})
+	}
+	return out
+}
+
+// connected reports whether a direct connection is open.
+func (n *Node) connected(id edge.ID) bool {
+	return n.parts.host.Network().Connectedness(peerID(id)) == network.Connected
+}
