@@ -12,6 +12,8 @@ GOLANGCI    := v2.15.0
 FUZZTIME    ?= 30s
 CROSS       := arm arm64 amd64 riscv64
 PURE        := . ./journal/... ./fleet/... ./sensors/...
+# These start themselves again, which an emulator without binfmt cannot.
+RESTARTS    := ^TestKill
 
 .PHONY: help build demo test lint bench cross fuzz qemu clean
 
@@ -47,7 +49,7 @@ cross: ## streembitd, stripped, for each kind of board, with sizes (MB = 10^6 by
 	done | awk 'BEGIN {printf "%-28s %10s %7s\n", "program", "bytes", "MB"} {printf "%-28s %10d %7.1f\n", $$1, $$2, $$2/1e6}'
 
 fuzz: ## every fuzz test for FUZZTIME (default 30s) each
-	@$(GO) test -vet=off -list '^Fuzz' ./... | awk '/^Fuzz/ {f[n++] = $$1} /^ok/ {for (i = 0; i < n; i++) print $$2, f[i]; n = 0}' | \
+	@$(GO) test -vet=off -list '^Fuzz' ./... | awk '/^Fuzz/ {f[n++] = $$1} /^ok/ {for (i = 0; i < n; i++) print $$2, f[i]; n = 0} /FAIL/ {print >"/dev/stderr"}' | \
 	while read -r pkg name; do \
 		echo "$$name in $$pkg"; \
 		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$pkg </dev/null; \
@@ -58,7 +60,7 @@ qemu: ## tests of the packages without network, as 32-bit ARMv6 and as ARM64 pro
 		emulator=$$(command -v qemu-$${arch#*:} || command -v qemu-$${arch#*:}-static) || \
 			{ echo "qemu-$${arch#*:} is missing: apt-get install qemu-user"; exit 1; }; \
 		echo "GOARCH=$${arch%:*} under $${emulator##*/}"; \
-		CGO_ENABLED=0 GOOS=linux GOARCH=$${arch%:*} GOARM=6 $(GO) test -vet=off -timeout 15m -exec "$$emulator" $(PURE); \
+		CGO_ENABLED=0 GOOS=linux GOARCH=$${arch%:*} GOARM=6 $(GO) test -vet=off -timeout 15m -skip "$(RESTARTS)" -exec "$$emulator" $(PURE); \
 	done
 
 clean: ## remove what build and cross made
