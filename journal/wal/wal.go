@@ -190,6 +190,8 @@ func (l *Log) Close() error {
 		l.mu.Unlock()
 		l.signal()
 		<-l.done
+		l.dropping.Lock() // a Drop under way changes what the marker describes
+		defer l.dropping.Unlock()
 		if l.closeErr = l.failed; l.closeErr == nil {
 			l.closeErr = l.writeMarker()
 		}
