@@ -103,10 +103,10 @@ func openInput(ctx context.Context, p hal.Port, opts map[string]string) (sensors
 
 // Read implements sensors.Sensor.
 func (s *input) Read(ctx context.Context) ([]edge.Sample, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("gpio: reading: %w", err)
-	}
 	level, err := s.line.Read()
+	if err == nil {
+		err = ctx.Err()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("gpio: reading: %w", err)
 	}

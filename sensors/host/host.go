@@ -41,6 +41,7 @@ type source struct {
 	file  string // below the root; for messages
 	read  func(text string) ([]edge.Sample, error)
 	files fs.FS
+	maybe bool // a driver may have the file and still refuse to be read, for example a zone that is switched off
 }
 
 func (s source) samples() ([]edge.Sample, error) {
@@ -66,8 +67,11 @@ func open(ctx context.Context, p hal.Port, opts map[string]string) (sensors.Sens
 		if err := ctx.Err(); err != nil {
 			return nil, fmt.Errorf("host: looking for %s: %w", s.file, err)
 		}
-		if _, err := s.samples(); err == nil {
+		switch _, err := s.samples(); {
+		case err == nil:
 			m.sources = append(m.sources, s)
+		case !s.maybe && !errors.Is(err, fs.ErrNotExist):
+			return nil, fmt.Errorf("host: %w", err)
 		}
 	}
 	if _, err := diskFree(m.disk); errors.Is(err, errors.ErrUnsupported) {

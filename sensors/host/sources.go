@@ -18,9 +18,9 @@ import (
 // candidates are the files that a machine may have. Names of temperatures are unique.
 func candidates(files fs.FS) []source {
 	list := []source{
-		{"proc/loadavg", parseLoad, files},
-		{"proc/meminfo", parseMemory, files},
-		{"proc/uptime", parseUptime, files},
+		{"proc/loadavg", parseLoad, files, false},
+		{"proc/meminfo", parseMemory, files, false},
+		{"proc/uptime", parseUptime, files, false},
 	}
 	taken := make(map[string]bool)
 	temperature := func(file, name string) {
@@ -33,7 +33,8 @@ func candidates(files fs.FS) []source {
 		if len(q.Name) > edge.MaxNameLength {
 			return
 		}
-		list = append(list, source{file, func(text string) ([]edge.Sample, error) { return parseTemperature(q, text) }, files})
+		read := func(text string) ([]edge.Sample, error) { return parseTemperature(q, text) }
+		list = append(list, source{file, read, files, true})
 	}
 	for _, file := range glob(files, "sys/class/thermal/thermal_zone*/temp") {
 		temperature(file, label(files, path.Join(path.Dir(file), "type"), path.Base(path.Dir(file))))
