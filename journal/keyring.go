@@ -6,28 +6,25 @@ import (
 	"bytes"
 	"crypto/hpke"
 	"fmt"
+	"maps"
 
 	"github.com/streembit/edge"
 )
 
 // Keyring opens sealed segments with one reader's private key. Feed it every KindEpoch segment of a chain before the
-// segments of that epoch. Not safe for concurrent use; one per chain is the usual way.
+// segments of that epoch. It holds up to 0.6 MB of buffers and, for each chain, a key or two: so use one for all chains
+// that one goroutine reads. Not safe for concurrent use.
 type Keyring struct {
-	key    ReaderKey
-	tag    [8]byte
-	epochs map[epochName]epochKey
-
+	key      ReaderKey
+	tag      [8]byte
+	epochs   map[Chain]map[uint64]epochKey
 	unpacker unpacker
-}
-
-type epochName struct {
-	chain Chain
-	epoch uint64
+	opened   []byte
 }
 
 // NewKeyring returns an empty keyring of a reader.
 func NewKeyring(k ReaderKey) *Keyring {
-	return &Keyring{key: k, tag: readerTag(k.Public()), epochs: map[epochName]epochKey{}}
+	return &Keyring{key: k, tag: readerTag(k.Public()), epochs: map[Chain]map[uint64]epochKey{}}
 }
 
 // Learn takes the epoch key out of a KindEpoch segment and returns what the segment says about a former incarnation,
@@ -74,12 +71,13 @@ func (k *Keyring) unwrap(s *Segment, wraps []wrap) (epochKey, error) {
 }
 
 func (k *Keyring) keep(s *Segment, key epochKey) {
-	for name := range k.epochs {
-		if name.epoch < s.Epoch && name.chain == s.Chain {
-			delete(k.epochs, name)
-		}
+	keys := k.epochs[s.Chain]
+	if keys == nil {
+		keys = map[uint64]epochKey{}
+		k.epochs[s.Chain] = keys
 	}
-	k.epochs[epochName{s.Chain, s.Epoch}] = key
+	maps.DeleteFunc(keys, func(epoch uint64, _ epochKey) bool { return epoch < s.Epoch })
+	keys[s.Epoch] = key
 }
 
 // Readings opens a KindReadings segment. ErrUnknownEpoch: learn its epoch first.
@@ -118,18 +116,20 @@ func (k *Keyring) Note(s *Segment) (Note, error) {
 	return n, nil
 }
 
+// open returns the payload as it was before packing and sealing; it is valid until the next call.
 func (k *Keyring) open(s *Segment, want Kind) ([]byte, error) {
 	if s.Kind != want {
 		return nil, fmt.Errorf("journal: opening seq %d of %s: kind %d, want %d: %w", s.Seq, s.Chain, s.Kind, want, ErrMalformed)
 	}
-	key, ok := k.epochs[epochName{s.Chain, s.Epoch}]
+	key, ok := k.epochs[s.Chain][s.Epoch]
 	if !ok {
 		return nil, fmt.Errorf("journal: opening seq %d of %s, epoch %d: %w", s.Seq, s.Chain, s.Epoch, ErrUnknownEpoch)
 	}
-	packed, err := key.aead.Open(nil, nonce(s.Seq), s.payload, additional(s.Header))
+	packed, err := key.aead.Open(k.opened[:0], nonce(s.Seq), s.payload, additional(s.Header))
 	if err != nil {
 		return nil, fmt.Errorf("journal: opening seq %d of %s: %w", s.Seq, s.Chain, ErrSealed)
 	}
+	k.opened = packed
 	plain, err := k.unpacker.unpack(s.Coding, packed)
 	if err != nil {
 		return nil, fmt.Errorf("journal: opening seq %d of %s: %w", s.Seq, s.Chain, err)

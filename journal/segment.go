@@ -36,8 +36,8 @@ type Coding uint8
 
 // The codings; which one a Writer uses was decided by measurement (docs/decisions).
 const (
-	CodingPlain   Coding = 0
-	CodingDeflate Coding = 1 // RFC 1951
+	CodingPlain Coding = 0
+	CodingZstd  Coding = 1 // RFC 8878
 )
 
 // Header is the signed part of a segment.
@@ -182,7 +182,7 @@ func (h *Header) check(fleet FleetID) error {
 		return fmt.Errorf("journal: header version %d: %w", h.Version, ErrVersion)
 	case h.Chain.Fleet != fleet:
 		return fmt.Errorf("journal: header of fleet %s: %w", h.Chain.Fleet, ErrWrongFleet)
-	case !ValidStream(h.Chain.Stream), h.Kind < KindEpoch, h.Kind > KindFleet, h.Coding > CodingDeflate:
+	case !ValidStream(h.Chain.Stream), h.Kind < KindEpoch, h.Kind > KindFleet, h.Coding > CodingZstd:
 		return fmt.Errorf("journal: header of stream %q, kind %d, coding %d: %w", h.Chain.Stream, h.Kind, h.Coding, ErrMalformed)
 	case h.Count > MaxReadings, h.Size > MaxSegment:
 		return fmt.Errorf("journal: header counts %d readings, %d bytes: %w", h.Count, h.Size, ErrOversize)
