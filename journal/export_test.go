@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package journal
+
+// MaxPlain is for tests.
+const MaxPlain = maxPlain
+
+// Forge signs any header with any payload, as a device that does not keep the rules could.
+func Forge(s Signer, h Header, payload []byte) []byte {
+	return encodeSegment(must(SignRecord(s, TypeSegment, mustEncode(h))), payload)
+}
+
+// SealRaw seals a plaintext of the device's choice under a header of its choice.
+func (w *Writer) SealRaw(h Header, plain []byte) []byte {
+	return w.key.aead.Seal(nil, nonce(h.Seq), plain, additional(h))
+}
+
+// Next is the header of the segment that the writer would make next.
+func (w *Writer) Next(k Kind, at Stamp) Header { return w.header(k, at) }
+
+// Pack packs as a Writer does.
+func Pack(plain []byte) ([]byte, Coding, error) { return new(packer).pack(plain) }
+
+// SameTag makes a wrap that carries the reader's tag and opens for nobody.
+func SameTag(reader []byte) any {
+	return wrap{Reader: readerTag(reader), Sealed: make([]byte, 1168)}
+}
+
+// Wraps decodes the wraps of an epoch segment's payload.
+func Wraps(payload []byte) ([]any, error) {
+	var p epochPayload
+	err := Decode(payload, &p)
+	out := make([]any, 0, len(p.Wraps))
+	for _, w := range p.Wraps {
+		out = append(out, w)
+	}
+	return out, err
+}
