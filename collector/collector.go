@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package collector pulls the segments of a fleet's chains from its hubs, proves that they are complete and
+// untouched, opens them and writes the readings to a Sink: pull → verify → decrypt → sink.
+//
+// Start with New and Collector.Pull; Collector.Follow stays and takes what arrives. The sinks are collector/sqlite,
+// collector/postgres and, for pipes, collector/stdout; collector/sinktest is the contract that a sink must pass.
+package collector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/streembit/edge"
+	"github.com/streembit/edge/fleet"
+	"github.com/streembit/edge/journal"
+	"github.com/streembit/edge/transport"
+)
+
+// Errors of the package; test with errors.Is.
+var (
+	ErrNoHub  = errors.New("no hub of the fleet answered: check the network and the hubs' addresses")
+	ErrPoison = errors.New("the sink cannot hold this reading")
+	ErrJump   = errors.New("the checkpoint would jump over segments that nobody accounted for")
+)
+
+// Source asks one hub. It is called concurrently. Errors wrap transport.ErrUnreachable where that is the cause.
+type Source interface {
+	// Held says what the hub holds of a device's chains; the zero device means all devices.
+	Held(ctx context.Context, hub edge.ID, device edge.ID) ([]transport.Held, error)
+	// Fetch visits the segments that the hub holds of a span, ascending by seq. An error of visit ends it and is
+	// returned. The slice is valid during the visit only.
+	Fetch(ctx context.Context, hub edge.ID, chain journal.Chain, span transport.Span, visit func(segment []byte) error) error
+}
+
+// HeadSource is a Source that also knows the newest signed header of a chain, a hint (design §4.8).
+type HeadSource interface {
+	Head(ctx context.Context, chain journal.Chain) (signedHeader []byte, err error)
+}
+
+// FollowSource is a Source that tells what a hub has just stored, until ctx ends or the hub is lost.
+type FollowSource interface {
+	Follow(ctx context.Context, hub edge.ID, visit func(transport.Held) error) error
+}
+
+// Config is what a Collector works with. Source, Sink, Fleet and Key are required.
+type Config struct {
+	Source   Source
+	Sink     Sink
+	Fleet    func() *fleet.Fleet // asked anew for each survey
+	Key      journal.ReaderKey   // opens the epochs
+	Reader   edge.ID             // whose grant limits the streams; zero = all streams
+	Devices  []edge.ID           // only these; empty = every enrolled device
+	Parallel int                 // chains pulled at the same time; 0 = 4
+	Log      *slog.Logger        // nil = silent
+}
+
+// Collector pulls into one sink. Pull and Follow must not run at the same time on one Collector; several Collectors
+// may share a database.
+type Collector struct {
+	cfg      Config
+	log      *slog.Logger
+	readings atomic.Uint64
+	states   map[journal.Chain]*state
+	loaded   bool // states agree with the sink
+}
+
+// New returns a Collector. The sink stays the caller's to close.
+func New(cfg Config) (*Collector, error) {
+	if cfg.Source == nil || cfg.Sink == nil || cfg.Fleet == nil {
+		return nil, errors.New("collector: a source, a sink and a fleet are required")
+	}
+	if cfg.Parallel <= 0 {
+		cfg.Parallel = 4
+	}
+	log := cfg.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Collector{cfg: cfg, log: log}, nil
+}
+
+// Readings counts the readings that this Collector has handed to its sink and the sink has committed, for a progress
+// line. Safe for concurrent use.
+func (c *Collector) Readings() uint64 { return c.readings.Load() }
+
+// Pull surveys the hubs, pulls what the sink does not have yet and returns what it found. It can be killed at any
+// point and run again. The error is about the run (no hub answered, the sink failed, ctx ended); bad, missing and
+// forked segments are not errors but lines of the report, which is valid in every case.
+func (c *Collector) Pull(ctx context.Context) (Report, error) {
+	r := newRun(c)
+	c.loaded = false
+	s, err := c.survey(ctx, r)
+	if err == nil {
+		err = c.rounds(ctx, r, s)
+	}
+	return r.finish(c.states), err
+}
+
+// state is what is known about one chain between two pulls of a Collector.
+type state struct {
+	mark   Mark
+	opener *opener
+}
+
+// load reads the sink's marks once.
+func (c *Collector) load(ctx context.Context) error {
+	if c.loaded {
+		return nil
+	}
+	marks, err := c.cfg.Sink.Marks(ctx)
+	if err != nil {
+		return fmt.Errorf("collector: reading the checkpoints: %w", err)
+	}
+	fleetID := c.cfg.Fleet().ID()
+	states := map[journal.Chain]*state{}
+	for chain, m := range marks {
+		if chain.Fleet == fleetID {
+			states[chain] = &state{mark: m, opener: newOpener(c.cfg.Key)}
+		}
+	}
+	c.states, c.loaded = states, true
+	return nil
+}
+
+// rounds pulls the surveyed chains, then those whose end was moved by what a later incarnation says of them.
+func (c *Collector) rounds(ctx context.Context, r *run, targets []*target) error {
+	if err := c.load(ctx); err != nil {
+		return err
+	}
+	byChain := map[journal.Chain]*target{}
+	for _, t := range targets {
+		byChain[t.chain] = t
+	}
+	for len(targets) > 0 {
+		if err := c.round(ctx, r, targets); err != nil {
+			c.loaded = false
+			return err
+		}
+		targets = nil
+		for _, n := range r.takeContinued() {
+			t := byChain[n.chain]
+			if t == nil {
+				t = &target{chain: n.chain}
+				byChain[n.chain] = t
+			}
+			if !slices.Contains(targets, t) && !c.accounted(n.chain, n.last.Seq) {
+				targets = append(targets, t)
+			}
+			t.proven = max(t.proven, n.last.Seq+1)
+		}
+	}
+	return nil
+}
+
+// accounted reports whether seq has its place in the sink, as rows or as a gap.
+func (c *Collector) accounted(chain journal.Chain, seq uint64) bool {
+	s := c.states[chain]
+	if s == nil {
+		return false
+	}
+	if s.mark.Link != nil && s.mark.Link.Seq >= seq {
+		return true
+	}
+	return slices.ContainsFunc(s.mark.Gaps, func(g Gap) bool { return g.Last >= seq })
+}
+
+// round pulls chains, Parallel at a time. One chain's failure does not hurt the others.
+func (c *Collector) round(ctx context.Context, r *run, targets []*target) error {
+	for _, t := range targets {
+		if c.states[t.chain] == nil {
+			c.states[t.chain] = &state{opener: newOpener(c.cfg.Key)}
+		}
+	}
+	errs := make([]error, len(targets))
+	parallel(c.cfg.Parallel, len(targets), func(i int) {
+		t := targets[i]
+		p := &pull{c: c, r: r, t: t, st: c.states[t.chain], now: time.Now().UTC()}
+		if errs[i] = p.run(ctx); errs[i] != nil {
+			r.chainFailed(t.chain, errs[i])
+		}
+	})
+	return errors.Join(errs...)
+}

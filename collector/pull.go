@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package collector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/streembit/edge/journal"
+)
+
+// pull brings one chain up to date.
+type pull struct {
+	c   *Collector
+	r   *run
+	t   *target
+	st  *state
+	now time.Time
+}
+
+// pass is one walk over consecutive segments: the chain from its mark to its end, or one old gap.
+type pass struct {
+	*pull
+	first, last uint64
+	fill        bool          // an old gap: the mark does not move
+	link        *journal.Link // of segment first-1
+	restart     bool          // segment first-1 is not known
+	after       journal.Hash  // that segment last must have; zero = not known
+	opener      *opener
+}
+
+// work is a batch with what is counted once it is committed.
+type work struct {
+	Batch
+	segments, verified, sealed uint64
+}
+
+func (p *pull) run(ctx context.Context) error {
+	p.r.chain(p.t.chain, func(*ChainReport) {}) // the chain is in the report even if nothing happens
+	p.learnHead(ctx)
+	var from uint64
+	if l := p.st.mark.Link; l != nil {
+		from = l.Seq + 1
+	}
+	p.proveClaims(ctx, from)
+	for _, g := range slices.Clone(p.st.mark.Gaps) {
+		if n, ok := p.t.next(g.First); g.Last >= from || !ok || n > g.Last {
+			continue
+		}
+		if err := p.fillGap(g).run(ctx); err != nil {
+			return err
+		}
+	}
+	end := max(p.t.proven, p.t.end())
+	if end <= from {
+		return ctx.Err()
+	}
+	clear(p.st.opener.lost)
+	s := &pass{pull: p, first: from, last: end - 1, link: p.st.mark.Link, opener: p.st.opener}
+	return s.run(ctx)
+}
+
+// fillGap is the pass over an old gap. It has its own keys, because those of the chain's tip are newer.
+func (p *pull) fillGap(g Gap) *pass {
+	s := &pass{pull: p, first: g.First, last: g.Last, fill: true, after: g.After, opener: newOpener(p.c.cfg.Key)}
+	switch {
+	case g.First == 0:
+	case g.Before != journal.Hash{}:
+		s.link = &journal.Link{Seq: g.First - 1, Hash: g.Before}
+	default:
+		s.restart = true
+	}
+	return s
+}
+
+// run fetches and verifies, links and opens, and writes, each in its own goroutine, at most one step ahead of the
+// next: so memory is bounded by a few units whatever the length of the chain.
+func (s *pass) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	units, works := make(chan *unit), make(chan work)
+	g.Go(func() error {
+		defer close(units)
+		return s.fetchAll(ctx, units)
+	})
+	g.Go(func() error {
+		defer close(works)
+		return newLinker(s, works).run(ctx, units)
+	})
+	g.Go(func() error {
+		for w := range works {
+			if err := s.write(ctx, w); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err := g.Wait(); err != nil {
+		return fmt.Errorf("collector: pulling %s: %w", s.t.chain, err)
+	}
+	return nil
+}
+
+// write commits a batch. A segment with a reading that the sink cannot hold becomes a gap, so that one reading does
+// not stop the chain for ever.
+func (s *pass) write(ctx context.Context, w work) error {
+	for {
+		err := s.c.cfg.Sink.Write(ctx, w.Batch)
+		var poison *PoisonError
+		if !errors.As(err, &poison) || !w.setAside(poison, s.now) {
+			if err == nil {
+				s.committed(w)
+			}
+			return err
+		}
+		s.c.log.Error("reading refused by the sink", "chain", s.t.chain, "err", err)
+	}
+}
+
+// setAside takes a segment's readings out of the batch and records them as a gap; false if there are none.
+func (w *work) setAside(p *PoisonError, now time.Time) bool {
+	before := len(w.Readings)
+	w.Readings = slices.DeleteFunc(slices.Clone(w.Readings), func(r Row) bool { return r.Seq == p.Seq })
+	if len(w.Readings) == before {
+		return false
+	}
+	w.Gaps = append(slices.Clone(w.Gaps), Gap{First: p.Seq, Last: p.Seq, Reason: "refused by the sink: " + p.Error(), Found: now})
+	sortGaps(w.Gaps)
+	return true
+}
+
+// committed brings the state and the report in line with the sink.
+func (s *pass) committed(w work) {
+	m := &s.st.mark
+	m.Gaps = w.Regap(m.Gaps, m.Link).Apply(m.Gaps)
+	if w.Mark != nil && (m.Link == nil || w.Mark.Seq > m.Link.Seq) {
+		m.Link = w.Mark
+	}
+	s.c.readings.Add(uint64(len(w.Readings)))
+	s.r.chain(s.t.chain, func(cr *ChainReport) {
+		cr.Segments += w.segments
+		cr.Verified += w.verified
+		cr.Readings += uint64(len(w.Readings))
+		cr.Sealed += w.sealed
+	})
+}
