@@ -43,6 +43,9 @@ func (n *Node) Put(ctx context.Context, hub edge.ID, segment []byte) error {
 	if len(segment) > journal.MaxSegment {
 		return fmt.Errorf("p2p: putting segment of %d bytes: %w", len(segment), journal.ErrOversize)
 	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("p2p: putting on hub %s: %w", hub.Short(), err)
+	}
 	if hub == n.self && n.o.Store != nil {
 		return n.putHere(ctx, segment)
 	}
