@@ -155,8 +155,11 @@ func (w *Writer) Plain(payload []byte, count int, at Stamp) (*Segment, error) {
 
 // Commit says that the segment is durable: its seq is taken and the next one may be made.
 func (w *Writer) Commit(s *Segment) error {
-	if w.spent || w.pending == nil || s != w.pending {
-		return fmt.Errorf("journal: committing seq %d of %s: it is not the segment made last", s.Seq, w.chain)
+	if w.spent {
+		return fmt.Errorf("journal: committing for %s: %w", w.chain, ErrSpent)
+	}
+	if s == nil || s != w.pending {
+		return fmt.Errorf("journal: committing for %s: it is not the segment made last: call Abandon", w.chain)
 	}
 	l := s.Link()
 	w.tip, w.pending = &l, nil
