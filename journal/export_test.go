@@ -36,3 +36,12 @@ func Wraps(payload []byte) ([]any, error) {
 	}
 	return out, err
 }
+
+// Packer packs payload after payload with one compressor.
+type Packer struct{ p packer }
+
+// Pack packs one payload.
+func (p *Packer) Pack(plain []byte) ([]byte, error) {
+	packed, _, err := p.p.pack(plain)
+	return packed, err
+}
