@@ -68,6 +68,7 @@ type Node struct {
 	mu     sync.Mutex
 	closed bool
 	lanes  map[edge.ID]*lane
+	misses map[edge.ID]miss
 }
 
 // New starts a node. ctx bounds the start only.
@@ -87,7 +88,7 @@ func New(ctx context.Context, o Options) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{o: o, self: o.Signer.ID(), log: o.Logger, parts: parts, lanes: map[edge.ID]*lane{},
+	n := &Node{o: o, self: o.Signer.ID(), log: o.Logger, parts: parts, lanes: map[edge.ID]*lane{}, misses: map[edge.ID]miss{},
 		taken: semaphore.NewWeighted(maxTaken)}
 	n.life, n.stop = context.WithCancel(context.Background())
 	n.host = memberHost{Host: parts.host, node: n}
@@ -185,6 +186,17 @@ func (n *Node) Peers() []PeerInfo {
 		id, ok := memberID(c.RemotePeer())
 		out = append(out, PeerInfo{ID: id, Addr: c.RemoteMultiaddr().String(), Direct: !c.Stat().Limited,
 			Member: ok && f.IsMember(id), Latency: n.parts.host.Peerstore().LatencyEWMA(c.RemotePeer())})
+	}
+	return out
+}
+
+// Known returns the hubs in the DHT's routing table: those that look-ups begin at.
+func (n *Node) Known() []edge.ID {
+	var out []edge.ID
+	for _, p := range n.dht.RoutingTable().ListPeers() {
+		if id, ok := memberID(p); ok {
+			out = append(out, id)
+		}
 	}
 	return out
 }

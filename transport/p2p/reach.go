@@ -24,7 +24,17 @@ const (
 	dialLimit = 10 * time.Second // one connection attempt
 	findLimit = 15 * time.Second // one look-up of an address
 	seedGoal  = 2                // hubs to reach before look-ups begin
+
+	// missLimit is how long a hub counts as gone once all ways to it failed: a QUIC dial to a dead hub takes 5 s,
+	// and who asks for one chain after the other must not pay that each time.
+	missLimit = 2 * time.Second
 )
+
+// miss is the memory of a hub that could not be reached.
+type miss struct {
+	until time.Time
+	err   error
+}
 
 // open gets a stream to a hub, dialling it if need be. An error wraps transport.ErrUnreachable.
 func (n *Node) open(ctx context.Context, hub edge.ID, p protocol.ID) (network.Stream, error) {
@@ -44,6 +54,26 @@ func (n *Node) reach(ctx context.Context, hub edge.ID) error {
 	if n.connected(hub) {
 		return nil
 	}
+	n.mu.Lock()
+	last := n.misses[hub]
+	n.mu.Unlock()
+	if time.Now().Before(last.until) {
+		return last.err
+	}
+	err := n.dial(ctx, hub)
+	if ctx.Err() == nil {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if err != nil && n.o.Fleet().Is(hub, fleet.Hub) {
+			n.misses[hub] = miss{until: time.Now().Add(missLimit), err: err}
+		} else {
+			delete(n.misses, hub)
+		}
+	}
+	return err
+}
+
+func (n *Node) dial(ctx context.Context, hub edge.ID) error {
 	if !n.o.Fleet().Is(hub, fleet.Hub) {
 		return fmt.Errorf("p2p: %s is not an enrolled hub: %w", hub, transport.ErrUnreachable)
 	}
