@@ -9,6 +9,7 @@ package sensors
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -60,16 +61,9 @@ type Porter interface {
 // Connect gets the sensor's port and opens the sensor there. at.Kind is set by the driver, and at.Addr if it is 0. The values of
 // opts are strings, booleans or numbers as a TOML file has them. The error names the driver and says what is wrong with the config or the wiring.
 func (d Driver) Connect(ctx context.Context, board Porter, at hal.Request, opts map[string]any) (Sensor, error) {
-	settings, err := d.settings(opts)
+	at, settings, err := d.resolve(at, opts)
 	if err != nil {
 		return nil, fmt.Errorf("sensors: %s: %w", d.Name, err)
-	}
-	at.Kind = d.Bus
-	if at.Addr == 0 && len(d.Addrs) > 0 {
-		at.Addr = d.Addrs[0]
-	}
-	if len(d.Addrs) > 0 && !slices.Contains(d.Addrs, at.Addr) {
-		return nil, fmt.Errorf("sensors: %s: address %#x: this chip can have %#x only: set addr", d.Name, at.Addr, d.Addrs)
 	}
 	port, err := board.Port(at)
 	if err != nil {
@@ -80,6 +74,37 @@ func (d Driver) Connect(ctx context.Context, board Porter, at hal.Request, opts 
 		return nil, fmt.Errorf("sensors: opening %s: %w", d.Name, err)
 	}
 	return s, nil
+}
+
+// Check says what is wrong with a config entry as far as that can be known without the board: address, line and options.
+func (d Driver) Check(at hal.Request, opts map[string]any) error {
+	if _, _, err := d.resolve(at, opts); err != nil {
+		return fmt.Errorf("sensors: %s: %w", d.Name, err)
+	}
+	return nil
+}
+
+// resolve fills in what a config entry leaves to the driver.
+func (d Driver) resolve(at hal.Request, opts map[string]any) (hal.Request, map[string]string, error) {
+	settings, err := d.settings(opts)
+	if err != nil {
+		return at, nil, err
+	}
+	at.Kind = d.Bus
+	if at.Addr == 0 && len(d.Addrs) > 0 {
+		at.Addr = d.Addrs[0]
+	}
+	switch {
+	case len(d.Addrs) > 0 && !slices.Contains(d.Addrs, at.Addr):
+		return at, nil, fmt.Errorf("address %#x: this chip can have %#x only: set addr", at.Addr, d.Addrs)
+	case len(d.Addrs) == 0 && at.Addr != 0:
+		return at, nil, fmt.Errorf("address %#x: a sensor on %s has none: leave addr out", at.Addr, d.Bus)
+	case d.Bus == hal.GPIO && at.Pin == "":
+		return at, nil, errors.New("no GPIO line: set pin, for example pin = \"GPIO17\"")
+	case d.Bus != hal.GPIO && at.Pin != "":
+		return at, nil, fmt.Errorf("pin = %q: a sensor on %s has no GPIO line: leave pin out", at.Pin, d.Bus)
+	}
+	return at, settings, nil
 }
 
 // CanMeasure reports whether q is covered by Measures.

@@ -107,6 +107,7 @@ func TestConnect(t *testing.T) {
 		"number":       {hal.Request{}, map[string]any{"mode": int64(5)}, "", "5"},
 		"bad address":  {hal.Request{Addr: 0x40}, nil, "address 0x40", ""},
 		"bad bus":      {hal.Request{Bus: "i2c-7"}, nil, "which has /dev/i2c-1", ""},
+		"pin on I2C":   {hal.Request{Pin: "GPIO4"}, nil, "leave pin out", ""},
 		"unknown":      {hal.Request{}, map[string]any{"speed": 1}, `option "speed" is unknown: it has mode, gain`, ""},
 		"not a choice": {hal.Request{}, map[string]any{"mode": "slow"}, "use one of fast, true, 5", ""},
 	} {
@@ -119,6 +120,18 @@ func TestConnect(t *testing.T) {
 		}
 		if err != nil || settings["mode"] != tc.mode || port.I2C == nil || port.Root == "" || port.Files == nil {
 			t.Errorf("%s: %v, %v, %+v", name, err, settings, port)
+		}
+	}
+	if err := d.Check(hal.Request{Addr: 0x40}, nil); err == nil || !strings.Contains(err.Error(), "probe") {
+		t.Errorf("Check: %v", err)
+	}
+	if err := d.Check(hal.Request{Bus: "i2c-7"}, nil); err != nil { // only the board knows its buses
+		t.Errorf("Check: %v", err)
+	}
+	line := sensors.Driver{Name: "line", Bus: hal.GPIO}
+	for _, at := range []hal.Request{{}, {Pin: "GPIO4", Addr: 0x40}} {
+		if err := line.Check(at, nil); err == nil {
+			t.Errorf("Check took %+v for a GPIO line", at)
 		}
 	}
 	if _, err := d.Connect(t.Context(), board, hal.Request{Bus: "i2c-7"}, nil); !errors.Is(err, hal.ErrNoBus) {
