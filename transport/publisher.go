@@ -21,12 +21,13 @@ type Putter interface {
 
 // Publisher puts segments on the hubs of their bucket. Safe for concurrent use.
 type Publisher struct {
-	put   Putter
-	fleet func() *fleet.Fleet
-	limit time.Duration
-	life  context.Context
-	stop  context.CancelFunc
-	puts  sync.WaitGroup
+	put     Putter
+	fleet   func() *fleet.Fleet
+	observe func(hub edge.ID, err error)
+	limit   time.Duration
+	life    context.Context
+	stop    context.CancelFunc
+	puts    sync.WaitGroup
 }
 
 // putLimit is how long one hub may take for one segment before it counts as missed; repair brings it later.
@@ -38,8 +39,12 @@ const straggle = 500 * time.Millisecond
 // NewPublisher returns a Publisher. fleet is asked anew for each segment, so hubs may come and go. Close it.
 func NewPublisher(put Putter, fleet func() *fleet.Fleet) *Publisher {
 	life, stop := context.WithCancel(context.Background())
-	return &Publisher{put: put, fleet: fleet, limit: putLimit, life: life, stop: stop}
+	return &Publisher{put: put, fleet: fleet, observe: func(edge.ID, error) {}, limit: putLimit, life: life, stop: stop}
 }
+
+// Observe has f called with the answer of every hub, those that come after Publish has returned included; nil is an ack.
+// Call it before the first Publish; f is called concurrently.
+func (p *Publisher) Observe(f func(hub edge.ID, err error)) { p.observe = f }
 
 // Close abandons what is under way and waits for it to end.
 func (p *Publisher) Close() {
@@ -74,21 +79,24 @@ func (p *Publisher) Publish(ctx context.Context, seg *journal.Segment, acked []e
 		case <-grace:
 			return r, nil
 		case <-ctx.Done():
-			return p.verdict(r, seg, ctx.Err())
+			return p.verdict(r, ctx.Err())
 		}
 	}
-	return p.verdict(r, seg, nil)
+	return p.verdict(r, nil)
 }
 
-func (p *Publisher) verdict(r Receipt, seg *journal.Segment, cause error) (Receipt, error) {
+func (p *Publisher) verdict(r Receipt, cause error) (Receipt, error) {
 	if r.Published() {
 		return r, nil
 	}
 	if cause == nil && len(r.Errors) > 0 {
 		cause = r.Errors[0]
 	}
-	return r, fmt.Errorf("transport: publishing seq %d of %s: %d of %d hubs have it, %d needed: %w: %w",
-		seg.Seq, seg.Chain, len(r.Acked), len(r.Targets), r.Need(), ErrNotQuorum, cause)
+	err := fmt.Errorf("transport: publishing: %d of %d hubs have it, %d needed: %w", len(r.Acked), len(r.Targets), r.Need(), ErrNotQuorum)
+	if cause != nil {
+		err = fmt.Errorf("%w: %w", err, cause)
+	}
+	return r, err
 }
 
 func (p *Publisher) targets(seg *journal.Segment, acked []edge.ID) (Receipt, error) {
@@ -127,7 +135,11 @@ func (p *Publisher) send(r Receipt, segment []byte) <-chan answer {
 		p.puts.Go(func() {
 			ctx, cancel := context.WithTimeout(p.life, p.limit)
 			defer cancel()
-			answers <- answer{t.Member, p.put.Put(ctx, t.Member, segment)}
+			err := p.put.Put(ctx, t.Member, segment)
+			if p.life.Err() == nil {
+				p.observe(t.Member, err)
+			}
+			answers <- answer{t.Member, err}
 		})
 	}
 	return answers

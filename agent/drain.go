@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/streembit/edge/agent/outbox"
+	"github.com/streembit/edge/transport"
+)
+
+const (
+	// window is how many segments are on their way to hubs at once.
+	window = 32
+	// publishLimit is how long one segment's hubs may take before it is tried again later.
+	publishLimit = time.Minute
+)
+
+// drain brings the outbox to the hubs. One goroutine, run, and one for each segment on its way.
+type drain struct {
+	cfg   Config
+	heads *heads
+
+	mu     sync.Mutex
+	copies int       // of the last published segment …
+	of     int       // … out of
+	last   time.Time // when a segment was last published
+	err    string    // why the last one was not, "" if it was
+}
+
+func newDrain(c Config) *drain {
+	return &drain{cfg: c, heads: newHeads(c.Heads, c.Logger)}
+}
+
+// run publishes until ctx ends and waits for what is on its way.
+func (d *drain) run(ctx context.Context) {
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
+	tasks.Go(func() { d.heads.run(ctx) })
+	slots := make(chan struct{}, window)
+	for {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		items, err := d.cfg.Outbox.Take(ctx, 1)
+		if err != nil {
+			if ctx.Err() == nil {
+				d.cfg.Logger.Error("outbox gives nothing out any more", "err", err)
+			}
+			return
+		}
+		tasks.Go(func() {
+			for _, it := range items {
+				d.publish(ctx, it)
+			}
+			<-slots
+		})
+	}
+}
+
+// publish brings one segment to its hubs and tells the outbox what came of it.
+func (d *drain) publish(ctx context.Context, it outbox.Item) {
+	ctx, cancel := context.WithTimeout(ctx, publishLimit)
+	defer cancel()
+	r, err := d.cfg.Publisher.Publish(ctx, it.Segment, it.Acked)
+	fresh := r.Published() && !it.Published
+	if fresh && d.cfg.Receipts != nil {
+		if nerr := d.cfg.Receipts.Note(it.Segment, r); nerr != nil {
+			d.cfg.Logger.Error("receipt not noted", "chain", it.Segment.Chain, "seq", it.Segment.Seq, "err", nerr)
+		}
+	}
+	if aerr := d.cfg.Outbox.Ack(it, r); aerr != nil {
+		d.cfg.Logger.Error("acknowledgement not kept, the segment is published once more", "chain", it.Segment.Chain, "seq", it.Segment.Seq, "err", aerr)
+	}
+	if fresh {
+		d.heads.published(it.Segment)
+	}
+	if ctx.Err() == nil || r.Published() {
+		d.learn(r, err)
+	}
+}
+
+// learn keeps what status shows, and logs when publishing begins or ceases to fail.
+func (d *drain) learn(r transport.Receipt, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	failing := d.err != ""
+	d.err = ""
+	switch {
+	case err != nil:
+		d.err = err.Error()
+		if !failing {
+			d.cfg.Logger.Warn("nothing is published, segments wait in the outbox", "err", err)
+		}
+	default:
+		d.copies, d.of, d.last = len(r.Acked), len(r.Targets), time.Now()
+		if failing {
+			d.cfg.Logger.Info("published again")
+		}
+	}
+}

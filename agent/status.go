@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/streembit/edge/agent/outbox"
+)
+
+// Status is what a device says about itself.
+type Status struct {
+	Clock     string            `json:"clock"` // synced, unsynced
+	Sensors   []Health          `json:"sensors"`
+	Streams   []StreamStatus    `json:"streams"`
+	Outbox    outbox.Status     `json:"outbox"`
+	Copies    int               `json:"copies"` // of the segment published last …
+	Hubs      int               `json:"hubs"`   // … out of so many hubs
+	Published time.Time         `json:"published,omitzero"`
+	Error     string            `json:"error,omitempty"`      // why nothing is published, if so
+	HubErrors map[string]string `json:"hub_errors,omitempty"` // by hub
+}
+
+// StreamStatus is what is known of one stream before it is sealed.
+type StreamStatus struct {
+	Stream string `json:"stream"`
+	Lost   uint64 `json:"lost"` // readings that never got a seq, since the start
+	Error  string `json:"error,omitempty"`
+}
+
+// Status returns the present state. Safe to call while Run runs.
+func (a *Agent) Status() Status {
+	s := Status{Clock: "unsynced", Outbox: a.cfg.Outbox.Status()}
+	if at, _ := a.cfg.Clock.Now(); at.Synced() {
+		s.Clock = "synced"
+	}
+	for _, sm := range a.samplers {
+		s.Sensors = append(s.Sensors, sm.state())
+	}
+	for _, b := range a.batchers {
+		s.Streams = append(s.Streams, b.state())
+	}
+	slices.SortFunc(s.Streams, func(x, y StreamStatus) int { return strings.Compare(x.Stream, y.Stream) })
+	a.drain.fill(&s)
+	s.HubErrors = a.cfg.Hubs.failing()
+	return s
+}
+
+func (b *batcher) state() StreamStatus {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return StreamStatus{Stream: b.stream.Name, Lost: b.lost, Error: b.err}
+}
+
+func (d *drain) fill(s *Status) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s.Copies, s.Hubs, s.Published, s.Error = d.copies, d.of, d.last, d.err
+}

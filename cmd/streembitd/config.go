@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/streembit/edge/journal"
+)
+
+// config is the TOML file of streembitd; docs/operations.md explains every key.
+type config struct {
+	Roles    []string       `toml:"roles"`    // device, hub
+	State    string         `toml:"state"`    // folder: key.pem, fleet.cbor, outbox, store, status.sock
+	Listen   []string       `toml:"listen"`   // multiaddrs
+	Announce []string       `toml:"announce"` // multiaddrs that others should use instead
+	Log      string         `toml:"log"`      // debug, info, warn, error
+	Clock    string         `toml:"clock"`    // kernel: believed when the kernel says synchronised; always: believed as it is
+	Board    boardConfig    `toml:"board"`
+	Outbox   outboxConfig   `toml:"outbox"`
+	Store    storeConfig    `toml:"store"`
+	Streams  []streamConfig `toml:"stream"`
+	Sensors  []sensorConfig `toml:"sensor"`
+}
+
+type boardConfig struct {
+	Name string `toml:"name"` // auto, or sim = a simulated board
+	Seed uint64 `toml:"seed"` // of the simulated weather
+}
+
+type outboxConfig struct {
+	Quota      size   `toml:"quota"`
+	Durability string `toml:"durability"` // strict, balanced
+	Receipts   string `toml:"receipts"`   // file outside the state folder that notes every published segment
+}
+
+type storeConfig struct {
+	Quota size `toml:"quota"`
+}
+
+type streamConfig struct {
+	Name          string   `toml:"name"`
+	BatchAge      duration `toml:"batch_age"`
+	BatchReadings int      `toml:"batch_readings"`
+}
+
+type sensorConfig struct {
+	Name     string         `toml:"name"`
+	Driver   string         `toml:"driver"`
+	Stream   string         `toml:"stream"`
+	Bus      string         `toml:"bus"`
+	Addr     uint16         `toml:"addr"`
+	Pin      string         `toml:"pin"`
+	Interval duration       `toml:"interval"`
+	Options  map[string]any `toml:"options"`
+}
+
+// duration is a TOML string such as "10s" or "1m30s".
+type duration time.Duration
+
+func (d *duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	if err != nil {
+		return fmt.Errorf("duration %q: want for example \"10s\" or \"1m30s\"", text)
+	}
+	*d = duration(v)
+	return nil
+}
+
+// size is a TOML string such as "256MiB", in bytes.
+type size int64
+
+func (s *size) UnmarshalText(text []byte) error {
+	number, factor := strings.TrimSpace(string(text)), int64(1)
+	for i, unit := range []string{"KiB", "MiB", "GiB", "TiB"} {
+		if n, ok := strings.CutSuffix(number, unit); ok {
+			number, factor = strings.TrimSpace(n), 1<<(10*(i+1))
+		}
+	}
+	v, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || v <= 0 || v > (1<<62)/factor {
+		return fmt.Errorf("size %q: want for example \"256MiB\" or \"10GiB\"", text)
+	}
+	*s = size(v * factor)
+	return nil
+}
+
+// loadConfig reads, completes and checks a config file. Messages name the file and, where TOML can tell, the line.
+func loadConfig(path string) (config, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return config{}, usageError{fmt.Errorf("reading config: %w", err)}
+	}
+	c := config{Log: "info", Clock: "kernel", Board: boardConfig{Name: "auto"},
+		Outbox: outboxConfig{Quota: 256 << 20, Durability: "balanced"}, Store: storeConfig{Quota: 10 << 30}}
+	dec := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields()
+	if err := dec.Decode(&c); err != nil {
+		return config{}, usageError{fmt.Errorf("config %s:\n%s", path, explain(err))}
+	}
+	c.complete()
+	if err := c.check(); err != nil {
+		return config{}, usageError{fmt.Errorf("config %s: %w", path, err)}
+	}
+	return c, nil
+}
+
+// explain shows TOML errors with their line and a caret.
+func explain(err error) string {
+	var strict *toml.StrictMissingError
+	var decode *toml.DecodeError
+	switch {
+	case errors.As(err, &strict):
+		return strict.String() + "\nunknown key: check its spelling against docs/operations.md"
+	case errors.As(err, &decode):
+		row, col := decode.Position()
+		return fmt.Sprintf("%s\nline %d, column %d: %s", decode.String(), row, col, decode.Error())
+	}
+	return err.Error()
+}
+
+func (c *config) complete() {
+	if len(c.Streams) == 0 {
+		c.Streams = []streamConfig{{Name: "main"}}
+	}
+	for i := range c.Streams {
+		if c.Streams[i].BatchAge == 0 {
+			c.Streams[i].BatchAge = duration(10 * time.Second)
+		}
+		if c.Streams[i].BatchReadings == 0 {
+			c.Streams[i].BatchReadings = 1000
+		}
+	}
+	for i := range c.Sensors {
+		if c.Sensors[i].Stream == "" {
+			c.Sensors[i].Stream = c.Streams[0].Name
+		}
+		if c.Sensors[i].Interval == 0 {
+			c.Sensors[i].Interval = duration(10 * time.Second)
+		}
+	}
+}
+
+func (c *config) check() error {
+	if c.State == "" {
+		return errors.New(`state: name the folder for keys and data, for example state = "/var/lib/streembit"`)
+	}
+	if len(c.Roles) == 0 {
+		return errors.New(`roles: want ["device"], ["hub"] or both`)
+	}
+	for _, r := range c.Roles {
+		if r != "device" && r != "hub" {
+			return fmt.Errorf("roles: %q: want device or hub", r)
+		}
+	}
+	if c.has("hub") && len(c.Listen) == 0 {
+		return errors.New(`listen: a hub needs an address that others reach, for example listen = ["/ip4/0.0.0.0/tcp/32321"]`)
+	}
+	if !slices.Contains([]string{"kernel", "always"}, c.Clock) {
+		return fmt.Errorf("clock: %q: want kernel or always", c.Clock)
+	}
+	if !slices.Contains([]string{"strict", "balanced"}, c.Outbox.Durability) {
+		return fmt.Errorf("outbox.durability: %q: want strict or balanced", c.Outbox.Durability)
+	}
+	if err := c.checkStreams(); err != nil {
+		return err
+	}
+	return c.checkSensors()
+}
+
+func (c *config) checkStreams() error {
+	seen := map[string]bool{}
+	for _, s := range c.Streams {
+		switch {
+		case !journal.ValidStream(s.Name) || s.Name == "fleet":
+			return fmt.Errorf("stream %q: the name wants 1 to 32 of a-z 0-9 . _ - and cannot be fleet", s.Name)
+		case seen[s.Name]:
+			return fmt.Errorf("stream %q: two streams have this name", s.Name)
+		case s.BatchReadings < 1 || s.BatchReadings > journal.MaxReadings:
+			return fmt.Errorf("stream %q: batch_readings = %d: want 1 to %d", s.Name, s.BatchReadings, journal.MaxReadings)
+		case s.BatchAge < duration(100*time.Millisecond):
+			return fmt.Errorf("stream %q: batch_age: want 100ms or more", s.Name)
+		}
+		seen[s.Name] = true
+	}
+	return nil
+}
+
+func (c *config) checkSensors() error {
+	seen := map[string]bool{}
+	for i, s := range c.Sensors {
+		switch {
+		case s.Name == "" || s.Driver == "":
+			return fmt.Errorf("sensor %d: it needs a name and a driver", i+1)
+		case seen[s.Name]:
+			return fmt.Errorf("sensor %q: two sensors have this name", s.Name)
+		case !slices.ContainsFunc(c.Streams, func(st streamConfig) bool { return st.Name == s.Stream }):
+			return fmt.Errorf("sensor %q: stream %q is not declared: add [[stream]] name = %q", s.Name, s.Stream, s.Stream)
+		case s.Interval < duration(time.Millisecond):
+			return fmt.Errorf("sensor %q: interval: want 1ms or more", s.Name)
+		}
+		seen[s.Name] = true
+	}
+	return nil
+}
+
+func (c *config) has(role string) bool { return slices.Contains(c.Roles, role) }
+
+func (c *config) file(name string) string { return filepath.Join(c.State, name) }

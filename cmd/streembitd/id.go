@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+	"github.com/streembit/edge/fleet"
+)
+
+func newIDCommand() *cobra.Command {
+	var state string
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "id",
+		Short: "Show this member's id; makes its key the first time",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := os.MkdirAll(state, 0o700); err != nil {
+				return fmt.Errorf("making state folder: %w\ntry: --state with a folder that you may write to", err)
+			}
+			path := filepath.Join(state, "key.pem")
+			key, err := fleet.LoadOrCreateKey(path)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return json.NewEncoder(c.OutOrStdout()).Encode(map[string]string{"id": key.ID().String(), "key": path})
+			}
+			_, err = fmt.Fprintf(c.OutOrStdout(), "%s\n\nThe owner adds it with:\n  streembit fleet add %s --role device --name NAME\nthen copy the owner's fleet.cbor to %s\n",
+				key.ID(), key.ID(), filepath.Join(state, "fleet.cbor"))
+			return err
+		},
+	}
+	c.Flags().StringVar(&state, "state", defaultState, "state folder")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+// defaultState is where the service keeps its state.
+const defaultState = "/var/lib/streembit"

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/streembit/edge/agent"
+	"github.com/streembit/edge/transport/p2p"
+)
+
+// status is the JSON document on the status socket.
+type status struct {
+	ID      string         `json:"id"`
+	Fleet   string         `json:"fleet"`
+	Roles   []string       `json:"roles"`
+	Version string         `json:"version"`
+	Addrs   []string       `json:"addrs"`
+	Peers   []p2p.PeerInfo `json:"peers"`
+	Hubs    int            `json:"enrolled_hubs"`
+	Device  *agent.Status  `json:"device,omitempty"`
+	Store   *storeStatus   `json:"store,omitempty"`
+}
+
+type storeStatus struct {
+	Chains   int               `json:"chains"`
+	Segments int               `json:"segments"`
+	Bytes    int64             `json:"bytes"`
+	Quota    int64             `json:"quota"`
+	Puts     uint64            `json:"puts"`
+	Refused  map[string]uint64 `json:"refused"`
+	Forks    int               `json:"forks"`
+	Damaged  uint64            `json:"damaged"`
+	Skipped  uint64            `json:"skipped"`
+	MeanSync time.Duration     `json:"mean_sync_ns"`
+}
+
+func (p *program) status() status {
+	f := p.fleet.Load()
+	s := status{ID: p.key.ID().String(), Fleet: f.State().Name, Roles: p.cfg.Roles, Version: version,
+		Addrs: p.node.Addrs(), Peers: p.node.Peers(), Hubs: len(f.Hubs())}
+	if p.agent != nil {
+		a := p.agent.Status()
+		s.Device = &a
+	}
+	if p.store != nil {
+		st := p.store.Stats()
+		s.Store = &storeStatus{Chains: st.Chains, Segments: st.Segments, Bytes: st.Bytes, Quota: st.Quota, Puts: st.Puts,
+			Refused: map[string]uint64{}, Forks: st.Forks, Damaged: st.Damaged, Skipped: st.Skipped, MeanSync: st.MeanSync}
+		for reason, n := range st.Refused {
+			s.Store.Refused[reason.String()] = n
+		}
+	}
+	return s
+}
+
+// print shows the status to a person.
+func (s status) print(out io.Writer) error {
+	fmt.Fprintf(out, "%s  fleet %s  roles %v  version %s\n", s.ID, s.Fleet, s.Roles, s.Version)
+	fmt.Fprintf(out, "network: %d connected, %d hubs enrolled, reachable at %v\n", len(s.Peers), s.Hubs, s.Addrs)
+	if s.Device != nil {
+		if err := printDevice(out, s.Device); err != nil {
+			return err
+		}
+	}
+	if s.Store != nil {
+		printStore(out, s.Store)
+	}
+	return nil
+}
+
+func printDevice(out io.Writer, d *agent.Status) error {
+	fmt.Fprintf(out, "clock: %s\n", d.Clock)
+	fmt.Fprintf(out, "outbox: %d segments pending, %d published but on one hub only, %d published since start, %s on disk\n",
+		d.Outbox.Pending, d.Outbox.Held, d.Outbox.Published, bytesText(d.Outbox.Bytes))
+	switch {
+	case d.Error != "":
+		fmt.Fprintf(out, "publishing fails: %s\n", d.Error)
+	case d.Hubs == 1:
+		fmt.Fprintln(out, "last segment: on the only hub: no redundancy; add hubs with streembit fleet add --role hub")
+	case d.Hubs > 1:
+		fmt.Fprintf(out, "last segment: %d of %d copies when it counted as published, %s ago\n", d.Copies, d.Hubs, time.Since(d.Published).Round(time.Second))
+	}
+	for _, st := range d.Streams {
+		if st.Error != "" || st.Lost > 0 {
+			fmt.Fprintf(out, "stream %s: %d readings lost before sealing %s\n", st.Stream, st.Lost, st.Error)
+		}
+	}
+	hubs := make([]string, 0, len(d.HubErrors))
+	for id, text := range d.HubErrors {
+		hubs = append(hubs, fmt.Sprintf("hub …%s: %s", id[len(id)-8:], text))
+	}
+	slices.Sort(hubs)
+	for _, line := range hubs {
+		fmt.Fprintln(out, line)
+	}
+	return table(out, "SENSOR\tDRIVER\tSTREAM\tREADS\tERRORS\tLAST OK\tSTATE", func(w io.Writer) {
+		for _, h := range d.Sensors {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\t%s\n", h.Sensor, h.Driver, h.Stream, h.Reads, h.Errors, ago(h.LastOK), stateOf(h))
+		}
+	})
+}
+
+func stateOf(h agent.Health) string {
+	switch {
+	case h.Error != "":
+		return h.Error
+	case !h.Open:
+		return "opening"
+	}
+	return "ok"
+}
+
+func ago(t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return time.Since(t).Round(100*time.Millisecond).String() + " ago"
+}
+
+func printStore(out io.Writer, s *storeStatus) {
+	fmt.Fprintf(out, "store: %d segments of %d chains, %s of %s, fsync %s\n", s.Segments, s.Chains, bytesText(s.Bytes), bytesText(s.Quota), s.MeanSync.Round(10*time.Microsecond))
+	reasons := make([]string, 0, len(s.Refused))
+	for reason, n := range s.Refused {
+		reasons = append(reasons, fmt.Sprintf("refused: %d × %s", n, reason))
+	}
+	slices.Sort(reasons)
+	for _, line := range reasons {
+		fmt.Fprintln(out, line)
+	}
+	if s.Forks > 0 || s.Damaged > 0 {
+		fmt.Fprintf(out, "ALARM: %d forked chains (a cloned device?), %d damaged segments\n", s.Forks, s.Damaged)
+	}
+}
+
+func bytesText(n int64) string {
+	switch {
+	case n >= 1<<30:
+		return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
+	case n >= 1<<20:
+		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+	}
+	return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
+}

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync/atomic"
+
+	"github.com/spf13/cobra"
+	"github.com/streembit/edge/agent"
+	"github.com/streembit/edge/fleet"
+	"github.com/streembit/edge/journal"
+	"github.com/streembit/edge/transport/p2p"
+	"github.com/streembit/edge/transport/store"
+	"golang.org/x/sync/errgroup"
+)
+
+func newRunCommand() *cobra.Command {
+	var path string
+	c := &cobra.Command{
+		Use:   "run",
+		Short: "Run the roles that the config names, in the foreground",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := loadConfig(path)
+			if err != nil {
+				return err
+			}
+			logger, err := newLogger(os.Stderr, cfg.Log)
+			if err != nil {
+				return err
+			}
+			return serve(c.Context(), cfg, logger)
+		},
+	}
+	c.Flags().StringVar(&path, "config", defaultConfig, "config file")
+	return c
+}
+
+// newLogger writes text for people and JSON for machines.
+func newLogger(w *os.File, level string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, usageError{fmt.Errorf("log = %q: want debug, info, warn or error", level)}
+	}
+	o := &slog.HandlerOptions{Level: l}
+	if info, err := w.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
+		return slog.New(slog.NewTextHandler(w, o)), nil
+	}
+	return slog.New(slog.NewJSONHandler(w, o)), nil
+}
+
+// program is what is open while streembitd runs, in the order of the data flow.
+type program struct {
+	cfg     config
+	logger  *slog.Logger
+	key     journal.SoftKey
+	fleet   atomic.Pointer[fleet.Fleet]
+	agent   *agent.Agent // nil unless device
+	store   *store.Store // nil unless hub
+	node    *p2p.Node
+	closers []io.Closer
+}
+
+// serve opens everything, runs until ctx ends or a part fails, and closes in reverse order.
+func serve(ctx context.Context, cfg config, logger *slog.Logger) (err error) {
+	p := &program{cfg: cfg, logger: logger}
+	defer func() { err = errors.Join(err, p.close()) }()
+	if err := p.open(ctx); err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	wait, err := serveStatus(ctx, cfg.State, func() any { return p.status() })
+	if err != nil {
+		return err
+	}
+	group.Go(wait)
+	if p.agent != nil {
+		group.Go(func() error { return p.agent.Run(ctx) })
+	}
+	group.Go(func() error {
+		<-ctx.Done()
+		return nil
+	})
+	logger.Info("ready", "id", p.key.ID(), "roles", cfg.Roles, "fleet", p.fleet.Load().ID(), "addrs", p.node.Addrs())
+	err = group.Wait()
+	logger.Info("stopping", "err", err)
+	return err
+}
+
+func (p *program) open(ctx context.Context) error {
+	if err := os.MkdirAll(p.cfg.State, 0o700); err != nil {
+		return fmt.Errorf("making state folder: %w\ntry: state = a folder that this user may write to", err)
+	}
+	key, err := fleet.LoadKey(p.cfg.file("key.pem"))
+	if err != nil {
+		return fmt.Errorf("%w\ntry: streembitd id --state %s", err, p.cfg.State)
+	}
+	p.key = key
+	f, err := fleet.Load(p.cfg.file("fleet.cbor"), journal.FleetID{})
+	if err != nil {
+		return fmt.Errorf("%w\ntry: copy fleet.cbor from the owner to %s", err, p.cfg.file("fleet.cbor"))
+	}
+	p.fleet.Store(f)
+	if err := p.checkRoles(f); err != nil {
+		return err
+	}
+	if p.cfg.has("hub") {
+		if err := p.openStore(ctx); err != nil {
+			return err
+		}
+	}
+	if err := p.openNode(ctx); err != nil {
+		return err
+	}
+	if p.cfg.has("device") {
+		return p.openAgent(ctx)
+	}
+	return nil
+}
+
+// checkRoles refuses to run a role that the fleet has not granted: its segments would be refused anyway.
+func (p *program) checkRoles(f *fleet.Fleet) error {
+	for _, name := range p.cfg.Roles {
+		role, err := fleet.ParseRoles(name)
+		if err != nil {
+			return usageError{err}
+		}
+		if !f.Is(p.key.ID(), role) {
+			return fmt.Errorf("this member may not be a %s in fleet %s\ntry: streembit fleet add %s --role %s --name NAME, then copy fleet.cbor again",
+				name, f.State().Name, p.key.ID(), name)
+		}
+	}
+	return nil
+}
+
+func (p *program) close() error {
+	var errs []error
+	for i := len(p.closers) - 1; i >= 0; i-- {
+		errs = append(errs, p.closers[i].Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (p *program) opened(c io.Closer) { p.closers = append(p.closers, c) }

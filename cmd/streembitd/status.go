@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// errNotRunning: nobody answers on the status socket.
+var errNotRunning = errors.New("streembitd is not running with this state folder\ntry: streembitd run --config FILE")
+
+const statusSocket = "status.sock"
+
+// serveStatus answers every connection on the state folder's socket with one JSON document, until ctx ends.
+func serveStatus(ctx context.Context, state string, status func() any) (wait func() error, err error) {
+	path := filepath.Join(state, statusSocket)
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("removing old status socket: %w", err)
+	}
+	l, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listening for status: %w", err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
+	var tasks sync.WaitGroup
+	var failed error
+	tasks.Go(func() {
+		defer stop()
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				if ctx.Err() == nil {
+					failed = fmt.Errorf("serving status: %w", err)
+				}
+				return
+			}
+			tasks.Go(func() { answerStatus(conn, status()) })
+		}
+	})
+	return func() error { tasks.Wait(); return failed }, nil
+}
+
+func answerStatus(conn net.Conn, status any) {
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = json.NewEncoder(conn).Encode(status) // a technician who hung up needs no answer
+	_ = conn.Close()
+}
+
+// askStatus returns the JSON that the running program gives.
+func askStatus(ctx context.Context, state string) ([]byte, error) {
+	conn, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "unix", filepath.Join(state, statusSocket))
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+			return nil, errNotRunning
+		}
+		return nil, fmt.Errorf("asking for status: %w", err)
+	}
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	data, err := io.ReadAll(conn)
+	return data, errors.Join(err, conn.Close())
+}
+
+func newStatusCommand() *cobra.Command {
+	var state string
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "Show what the running streembitd does: sensors, outbox, store, peers",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			data, err := askStatus(c.Context(), state)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				_, err := c.OutOrStdout().Write(data)
+				return err
+			}
+			var s status
+			if err := json.Unmarshal(data, &s); err != nil {
+				return fmt.Errorf("reading status: %w", err)
+			}
+			return s.print(c.OutOrStdout())
+		},
+	}
+	c.Flags().StringVar(&state, "state", defaultState, "state folder")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}

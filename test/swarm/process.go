@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package swarm
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// limit is how long a condition may take; usual times are a fifth or less.
+const limit = 60 * time.Second
+
+type process struct {
+	cmd  *exec.Cmd
+	done chan struct{}
+}
+
+// Build builds both programs once per test process and returns the folder they are in; Main removes it.
+var Build = sync.OnceValues(func() (string, error) {
+	root, err := moduleRoot()
+	if err != nil {
+		return "", err
+	}
+	dir, err := os.MkdirTemp("", "streembit-programs-*")
+	if err != nil {
+		return "", err
+	}
+	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", dir, "./cmd/...")
+	build.Dir = root
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("swarm: building the programs: %w: %s", err, out)
+	}
+	return dir, nil
+})
+
+// Main is for TestMain: it runs the tests and removes the built programs.
+func Main(m *testing.M) {
+	code := m.Run()
+	if dir, err := Build(); err == nil {
+		_ = os.RemoveAll(dir)
+	}
+	os.Exit(code)
+}
+
+func moduleRoot() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+	}
+	return "", errors.New("swarm: no go.mod above the working folder")
+}
+
+// Program returns the path of a built program.
+func Program(tb testing.TB, name string) string {
+	tb.Helper()
+	dir, err := Build()
+	check(tb, err)
+	return filepath.Join(dir, name)
+}
+
+// Start runs streembitd for each member and waits until it answers for its status.
+func (s *Swarm) Start(members ...*Member) {
+	s.tb.Helper()
+	for _, m := range members {
+		p := &process{cmd: exec.Command(Program(s.tb, "streembitd"), "run", "--config", m.Config), done: make(chan struct{})}
+		p.cmd.Stderr, p.cmd.Stdout = m.Log, m.Log
+		p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		check(s.tb, p.cmd.Start())
+		m.proc = p
+		go func() { _ = p.cmd.Wait(); close(p.done) }() // Kill and Cleanup wait for done
+		s.tb.Cleanup(func() { s.Kill(m) })
+	}
+	for _, m := range members {
+		WaitFor(s.tb, m.Name+" to be ready", func() error { return s.ready(m) })
+	}
+}
+
+func (s *Swarm) ready(m *Member) error {
+	select {
+	case <-m.proc.done:
+		s.tb.Fatalf("%s ended: %s", m.Name, m.Log.Tail(20))
+	default:
+	}
+	_, err := s.Status(m)
+	return err
+}
+
+// PID returns the process id of a running member.
+func (m *Member) PID() int { return m.proc.cmd.Process.Pid }
+
+// Kill sends SIGKILL and waits for the end. A member that does not run is left alone.
+func (s *Swarm) Kill(m *Member) {
+	if m.proc == nil {
+		return
+	}
+	_ = m.proc.cmd.Process.Kill()
+	<-m.proc.done
+	m.proc = nil
+	if s.tb.Failed() {
+		s.tb.Logf("log of %s:\n%s", m.Name, m.Log.Tail(60))
+	}
+}
+
+// Signal sends a signal to a running member.
+func (s *Swarm) Signal(m *Member, sig os.Signal) {
+	s.tb.Helper()
+	check(s.tb, m.proc.cmd.Process.Signal(sig))
+}
+
+// Wait waits until a member has ended by itself.
+func (s *Swarm) Wait(m *Member) {
+	s.tb.Helper()
+	select {
+	case <-m.proc.done:
+		m.proc = nil
+	case <-time.After(limit):
+		s.tb.Fatalf("%s did not end: %s", m.Name, m.Log.Tail(20))
+	}
+}
+
+// Status asks a running member.
+func (s *Swarm) Status(m *Member) (map[string]any, error) {
+	out, err := exec.Command(Program(s.tb, "streembitd"), "status", "--state", m.State, "--json").Output()
+	if err != nil {
+		return nil, fmt.Errorf("swarm: status of %s: %w", m.Name, err)
+	}
+	var v map[string]any
+	return v, json.Unmarshal(out, &v)
+}
+
+// Run runs one of the programs to its end and returns what it printed and its exit code.
+func (s *Swarm) Run(name string, args ...string) (stdout, stderr string, code int) {
+	s.tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*limit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, Program(s.tb, name), args...)
+	var o, e bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &o, &e
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		s.tb.Fatal(err)
+	}
+	return o.String(), e.String(), cmd.ProcessState.ExitCode()
+}
+
+// WaitFor waits until cond returns nil, and fails the test with its last error when it takes too long.
+func WaitFor(tb testing.TB, what string, cond func() error) {
+	tb.Helper()
+	deadline := time.Now().Add(limit)
+	for {
+		err := cond()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			tb.Fatalf("waiting for %s: %v", what, err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// Buffer collects a process's output while others read it.
+type Buffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+// Write appends; it never fails.
+func (b *Buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+// String returns all that was written.
+func (b *Buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+// Tail returns the last lines.
+func (b *Buffer) Tail(lines int) string {
+	all := strings.Split(strings.TrimSpace(b.String()), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
