@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 
+	"github.com/streembit/edge/collector"
 	"github.com/streembit/edge/fleet"
 	"github.com/streembit/edge/journal"
 	"github.com/streembit/edge/transport"
@@ -65,7 +66,7 @@ var outcome = []struct {
 		journal.ErrBadSeq, journal.ErrForeignChain, journal.ErrSealed), exitUnverified, "streembit pull all --format jsonl >/dev/null"},
 	{is[*transport.Refusal], exitRefused, "streembit fleet show"},
 	{wraps(fleet.ErrNotOwner, fleet.ErrWrongFleet, fleet.ErrRollback, fleet.ErrBadGrant, journal.ErrNotReader, journal.ErrWrongFleet), exitRefused, "streembit fleet show"},
-	{wraps(transport.ErrUnreachable, transport.ErrNoHubs), exitUnreachable, "streembit fleet show"},
+	{wraps(transport.ErrUnreachable, transport.ErrNoHubs, collector.ErrNoHub), exitUnreachable, "streembit fleet show"},
 	{wraps(fs.ErrNotExist), exitFailure, "streembit fleet init --name lab"},
 	{func(error) bool { return true }, exitFailure, "streembit --help"},
 }

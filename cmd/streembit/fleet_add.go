@@ -22,7 +22,7 @@ const maxBootstrap = 5
 
 func newFleetAdd(a *app) *cobra.Command {
 	var dir string
-	var m member
+	var m typedGrant
 	cmd := &cobra.Command{
 		Use:   "add ID --role ROLES --name NAME",
 		Short: "Grant a member its roles; the same again changes nothing",
@@ -53,13 +53,13 @@ func newFleetAdd(a *app) *cobra.Command {
 	return cmd
 }
 
-// member is a grant as it is typed.
-type member struct {
+// typedGrant is a grant as it is typed.
+type typedGrant struct {
 	id, roles, name, site, reader string
 	addrs, streams                []string
 }
 
-func (m member) grant() (fleet.Grant, error) {
+func (m typedGrant) grant() (fleet.Grant, error) {
 	id, err := edge.ParseID(m.id)
 	if err != nil {
 		return fleet.Grant{}, err

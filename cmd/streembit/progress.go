@@ -5,7 +5,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	"golang.org/x/term"
@@ -23,7 +22,7 @@ type progress struct {
 const quiet = 5 * time.Second
 
 func newProgress(w *os.File) *progress {
-	return &progress{w: w, tty: term.IsTerminal(int(w.Fd()))}
+	return &progress{w: w, tty: term.IsTerminal(int(w.Fd())), last: time.Now()}
 }
 
 // live shows a line that the next call replaces.
@@ -64,21 +63,20 @@ func stepLine(label, format string, args []any) string {
 	return fmt.Sprintf("  %-10s %s", label, fmt.Sprintf(format, args...))
 }
 
-// number writes n with thin groups of three: 12 345.
+// number writes n in groups of three: 12 345.
 func number[T ~int | ~int64 | ~uint64](n T) string {
-	s := fmt.Sprint(n)
-	var b strings.Builder
-	for i, r := range s {
-		if i > 0 && (len(s)-i)%3 == 0 {
-			b.WriteByte(' ')
-		}
-		b.WriteRune(r)
+	s, sign := fmt.Sprint(n), ""
+	if n < 0 {
+		s, sign = s[1:], "-"
 	}
-	return b.String()
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + " " + s[i:]
+	}
+	return sign + s
 }
 
 // plural writes "1 hub", "3 hubs".
-func plural(n int, one string) string {
+func plural[T ~int | ~int64 | ~uint64](n T, one string) string {
 	if n == 1 {
 		return "1 " + one
 	}

@@ -60,7 +60,7 @@ Exit codes: 0 ok, 1 failure, 2 usage, 3 unreachable, 4 refused, 5 verification f
 	})
 	root.PersistentFlags().StringVar(&level, "log", "warn", "`level` of the log on standard error: debug, info, warn, error")
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newFleet(a), newID(a))
+	root.AddCommand(newFleet(a), newID(a), newPull(a), newCollect(a), newDemo(a))
 	return root
 }
 

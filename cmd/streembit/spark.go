@@ -12,11 +12,12 @@ func sparkline(values []float64, width int) string {
 	}
 	means := shrink(values, width)
 	lo, hi := slices.Min(means), slices.Max(means)
+	moves := hi-lo > 1e-9*max(hi, -lo) // less is the rounding of the means
 	blocks := []rune("▁▂▃▄▅▆▇█")
 	out := make([]rune, len(means))
 	for i, v := range means {
 		out[i] = blocks[3]
-		if hi > lo {
+		if moves {
 			out[i] = blocks[int((v-lo)/(hi-lo)*float64(len(blocks)-1)+0.5)]
 		}
 	}
@@ -30,8 +31,9 @@ func shrink(values []float64, width int) []float64 {
 	for i := range means {
 		part := values[i*len(values)/n : (i+1)*len(values)/n]
 		for _, v := range part {
-			means[i] += v / float64(len(part))
+			means[i] += v
 		}
+		means[i] /= float64(len(part))
 	}
 	return means
 }

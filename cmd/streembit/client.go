@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"time"
+
+	"github.com/streembit/edge"
+	"github.com/streembit/edge/fleet"
+	"github.com/streembit/edge/journal"
+	"github.com/streembit/edge/transport"
+	"github.com/streembit/edge/transport/p2p"
+)
+
+// client is a collector on the network.
+type client struct {
+	fleet  *fleet.Fleet
+	reader journal.ReaderKey
+	node   *p2p.Node
+}
+
+// joinWait bounds how long a client looks for the first hub.
+const joinWait = 15 * time.Second
+
+// dial loads a collector's keys and bundle and joins its fleet. Close the client.
+func dial(ctx context.Context, a *app, dir stateDir) (*client, error) {
+	c := &client{}
+	key, err := fleet.LoadKey(dir.key())
+	if err != nil {
+		return nil, needID(err, dir)
+	}
+	if c.reader, err = fleet.LoadReaderKey(dir.reader()); err != nil {
+		return nil, needID(err, dir)
+	}
+	c.fleet, err = fleet.Load(dir.bundle(), journal.FleetID{})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, withTry(err, "cp FOLDER-OF-THE-OWNER/%s %s", bundleName, quote(dir.bundle()))
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !c.fleet.Is(key.ID(), fleet.Collector) {
+		return nil, withTry(fmt.Errorf("%s may not collect in fleet %s: %w", key.ID(), c.fleet.State().Name, journal.ErrNotReader),
+			"streembit fleet add %s --role collector --name server --reader %s", key.ID(), quote(dir.readerPub()))
+	}
+	if len(c.fleet.Hubs()) == 0 {
+		return nil, withTry(transport.ErrNoHubs, "streembit fleet add ID --role hub --name hub-1 --addr /ip4/ADDRESS/tcp/32321")
+	}
+	c.node, err = p2p.New(ctx, p2p.Options{Signer: key, Fleet: func() *fleet.Fleet { return c.fleet }, Logger: a.log.With("part", "p2p")})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, joinWait)
+	defer cancel()
+	if err := c.node.Bootstrap(ctx); err != nil {
+		return nil, errors.Join(err, c.node.Close())
+	}
+	return c, nil
+}
+
+func needID(err error, dir stateDir) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return withTry(err, "streembit id --state %s", quote(string(dir)))
+	}
+	return err
+}
+
+// devices returns the devices that selectors mean; none given, or "all", means no limit.
+func (c *client) devices(selectors []string) ([]edge.ID, error) {
+	var ids []edge.ID
+	for _, s := range selectors {
+		if s == "all" {
+			return nil, nil
+		}
+		var found []string
+		for _, g := range c.fleet.Find(s) {
+			if g.Roles&fleet.Device != 0 {
+				ids = append(ids, g.Member)
+				found = append(found, g.Member.String())
+			}
+		}
+		switch len(found) {
+		case 0:
+			return nil, withTry(usagef("no device of the fleet is called %q", s), "streembit fleet show")
+		case 1:
+		default:
+			return nil, withTry(usagef("%q means %s: name one by its id", s, strings.Join(found, " and ")), "streembit fleet show")
+		}
+	}
+	return ids, nil
+}

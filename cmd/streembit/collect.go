@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/streembit/edge/collector"
+	"github.com/streembit/edge/collector/postgres"
+	"github.com/streembit/edge/collector/sqlite"
+	"github.com/streembit/edge/fleet"
+)
+
+func newCollect(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "collect",
+		Short: "Pull readings into a database",
+		Args:  cobra.ArbitraryArgs, RunE: group,
+	}
+	cmd.AddCommand(newCollectRun(a))
+	return cmd
+}
+
+func newCollectRun(a *app) *cobra.Command {
+	var path string
+	var once, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "run --config FILE",
+		Short: "Pull, verify, decrypt and write; go on with what arrives unless --once",
+		Long: `Pulls every chain of the fleet from where the database stands, proves that nothing is missing or changed, and writes the
+readings and the gaps. It can be killed at any point and started again: each reading is written exactly once.
+
+The config:
+
+  state = "/home/me/.config/streembit/collector"   # streembit id made it; fleet.cbor lies there too
+  once = false                                     # true: end when everything is pulled
+  devices = []                                     # names or ids; none = all
+
+  [sink]
+  kind = "sqlite"                                  # or "postgres"
+  path = "readings.db"                             # sqlite
+  # dsn = "postgres://me@db.example/readings"      # postgres
+  # schema = "streembit"`,
+		Example: "  streembit collect run --config collect.toml --once",
+		Args:    args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := need(cmd, "--config collect.toml", "config"); err != nil {
+				return err
+			}
+			c, err := loadCollectConfig(path)
+			if err != nil {
+				return err
+			}
+			c.Once = c.Once || once
+			return collect(cmd.Context(), a, c, asJSON)
+		},
+	}
+	cmd.Flags().StringVar(&path, "config", "", "config `file`")
+	cmd.Flags().BoolVar(&once, "once", false, "end when everything that exists is pulled")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "write the report as JSON")
+	return cmd
+}
+
+// collect runs a collector into the config's sink.
+func collect(ctx context.Context, a *app, c collectConfig, asJSON bool) (err error) {
+	cl, err := dial(ctx, a, stateDir(c.State))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, cl.node.Close()) }()
+	sink, err := openSink(ctx, c.Sink)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, sink.Close()) }()
+	col, err := cl.collector(a, c.Devices, sink)
+	if err != nil {
+		return err
+	}
+	if !c.Once {
+		return follow(ctx, a, col)
+	}
+	report, err := pullOnce(ctx, a, col)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		err = printJSON(a.out, viewReport(report))
+	} else {
+		_, err = fmt.Fprint(a.out, report)
+	}
+	return errors.Join(err, judge(report))
+}
+
+// collector returns a collector of the client for the devices that are meant.
+func (c *client) collector(a *app, devices []string, sink collector.Sink) (*collector.Collector, error) {
+	ids, err := c.devices(devices)
+	if err != nil {
+		return nil, err
+	}
+	return collector.New(collector.Config{Source: c.node, Sink: sink, Fleet: func() *fleet.Fleet { return c.fleet }, Key: c.reader,
+		Reader: c.node.ID(), Devices: ids, Log: a.log.With("part", "collector")})
+}
+
+func openSink(ctx context.Context, c sinkConfig) (collector.Sink, error) {
+	if c.Kind == sinkPostgres {
+		return postgres.Open(ctx, c.DSN, c.Schema)
+	}
+	return sqlite.Open(ctx, c.Path)
+}
+
+// pullOnce pulls what exists and shows how far it is.
+func pullOnce(ctx context.Context, a *app, c *collector.Collector) (collector.Report, error) {
+	stop := showReadings(a, c, "pulling", false)
+	defer stop()
+	return c.Pull(ctx)
+}
+
+// showReadings keeps a progress line until the returned function is called. ever: it may take days, so nothing is printed
+// where there is no terminal to replace the line in.
+func showReadings(a *app, c *collector.Collector, label string, ever bool) (stop func()) {
+	show := newProgress(a.err)
+	if ever && !show.tty {
+		return func() {}
+	}
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(200 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				show.clear()
+				return
+			case <-tick.C:
+				show.live(label, "%s readings", number(c.Readings()))
+			}
+		}
+	}()
+	return func() {
+		close(done)
+		<-ended
+	}
+}
+
+// follow writes what arrives until Ctrl-C, which is the usual end.
+func follow(ctx context.Context, a *app, c *collector.Collector) error {
+	stop := showReadings(a, c, "following", true)
+	defer stop()
+	return c.Follow(ctx, func(r collector.Report) {
+		a.log.Info("pulled", "segments", r.Segments, "readings", r.Readings, "missing", r.Missing, "bad", r.BadCount)
+		if err := judge(r); err != nil {
+			a.log.Warn("not everything is in order", "err", err, "missing", r.Missing, "bad", r.BadCount, "forks", len(r.Forks))
+		}
+	})
+}
