@@ -18,6 +18,7 @@ type target struct {
 	claims []claim
 	proven uint64      // number of segments that signed evidence says exist: highest seq + 1
 	head   *provenHead // newest signed header that the DHT knew, nil for none
+	noHead bool        // do not ask the DHT: a hub has just said what is new
 }
 
 type claim struct {

@@ -112,7 +112,7 @@ func (c *Collector) wanted(chain journal.Chain) bool {
 // learnHead asks for the newest signed header, a hint: what it proves counts, its absence says nothing.
 func (p *pull) learnHead(ctx context.Context) {
 	src, ok := p.c.cfg.Source.(HeadSource)
-	if !ok {
+	if !ok || p.t.noHead {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, askLimit)

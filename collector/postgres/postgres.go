@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package postgres is the collector's sink for PostgreSQL 12 and later: COPY into a temporary table, then
+// INSERT … ON CONFLICT DO NOTHING, in one transaction with the checkpoint.
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/streembit/edge/collector"
+	"github.com/streembit/edge/journal"
+)
+
+// DefaultSchema is where the tables are unless Open is told otherwise.
+const DefaultSchema = "streembit"
+
+// createLock is the advisory lock under which tables are made, so that collectors may start together ("strmbit1").
+const createLock = 0x7374726d62697431
+
+// Sink writes to one schema of one database. It is a collector.Sink; several collectors may share the schema.
+type Sink struct {
+	pool   *pool
+	schema string
+}
+
+// Open connects to the database that dsn names (a URL or key=value form, as libpq reads it) and makes the schema and
+// its tables if they are not there. schema "" is DefaultSchema. Close it.
+func Open(ctx context.Context, dsn, schema string) (*Sink, error) {
+	if schema == "" {
+		schema = DefaultSchema
+	}
+	cfg, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return nil, fmt.Errorf("postgres: reading the address of the database: %w", err)
+	}
+	cfg.RuntimeParams["search_path"] = pgx.Identifier{schema}.Sanitize()
+	cfg.RuntimeParams["application_name"] = "streembit collector"
+	cfg.RuntimeParams["client_min_messages"] = "warning"
+	s := &Sink{pool: newPool(cfg), schema: schema}
+	if err := s.tx(ctx, s.prepare); err != nil {
+		s.pool.close()
+		return nil, fmt.Errorf("postgres: preparing schema %s: %w", schema, err)
+	}
+	return s, nil
+}
+
+// incoming is where COPY puts rows; each connection has its own.
+const incoming = `CREATE TEMPORARY TABLE incoming (
+	sensor text, name text, unit text, ts timestamptz, v double precision, vs text, vb boolean,
+	seq bigint, idx integer, boot text, mono_ms bigint, clock text) ON COMMIT DELETE ROWS`
+
+func (s *Sink) tx(ctx context.Context, do func(context.Context, pgx.Tx) error) error {
+	return s.pool.with(ctx, func(conn *pgx.Conn) error {
+		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return do(ctx, tx) })
+	})
+}
+
+func (s *Sink) prepare(ctx context.Context, tx pgx.Tx) error {
+	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, int64(createLock)); err != nil {
+		return err
+	}
+	var there bool
+	err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM information_schema.tables WHERE table_schema = $1 AND table_name = 'schema_version')`,
+		s.schema).Scan(&there)
+	if err != nil {
+		return err
+	}
+	if !there {
+		name := pgx.Identifier{s.schema}.Sanitize()
+		_, err := tx.Exec(ctx, `CREATE SCHEMA IF NOT EXISTS `+name+`;`+tables)
+		return err
+	}
+	var v int
+	if err := tx.QueryRow(ctx, `SELECT max(version) FROM schema_version`).Scan(&v); err != nil {
+		return err
+	}
+	if v != version {
+		return fmt.Errorf("the tables are of version %d, this program knows %d: update it or use another schema", v, version)
+	}
+	return nil
+}
+
+// Close closes the connections.
+func (s *Sink) Close() error {
+	s.pool.close()
+	return nil
+}
+
+// Query runs do on a connection that has the tables in its search path.
+func (s *Sink) Query(ctx context.Context, do func(context.Context, *pgx.Conn) error) error {
+	return s.pool.with(ctx, func(conn *pgx.Conn) error { return do(ctx, conn) })
+}
+
+// Marks returns every chain's checkpoint and open gaps, all of one moment.
+func (s *Sink) Marks(ctx context.Context) (map[journal.Chain]collector.Mark, error) {
+	marks := map[journal.Chain]collector.Mark{}
+	opt := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	err := s.pool.with(ctx, func(conn *pgx.Conn) error {
+		return pgx.BeginTxFunc(ctx, conn, opt, func(tx pgx.Tx) error {
+			names, err := readMarks(ctx, tx, marks)
+			if err != nil {
+				return err
+			}
+			gaps, err := openGaps(ctx, tx, `true`)
+			for id, list := range gaps {
+				m := marks[names[id]]
+				m.Gaps = list
+				marks[names[id]] = m
+			}
+			return err
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("postgres: reading checkpoints: %w", err)
+	}
+	return marks, nil
+}
+
+func readMarks(ctx context.Context, tx pgx.Tx, marks map[journal.Chain]collector.Mark) (map[int64]journal.Chain, error) {
+	rows, err := tx.Query(ctx, `SELECT c.id, c.fleet, c.device || '/' || c.stream || '/' || c.incarnation, p.seq, p.hash
+		FROM chain c LEFT JOIN checkpoint p ON p.chain = c.id`)
+	if err != nil {
+		return nil, err
+	}
+	names := map[int64]journal.Chain{}
+	var id int64
+	var fleet, name string
+	var seq *int64
+	var hash []byte
+	_, err = pgx.ForEachRow(rows, []any{&id, &fleet, &name, &seq, &hash}, func() error {
+		f, err := journal.ParseFleetID(fleet)
+		if err != nil {
+			return err
+		}
+		chain, err := journal.ParseChain(f, name)
+		if err != nil {
+			return err
+		}
+		var m collector.Mark
+		if seq != nil {
+			m.Link = &journal.Link{Seq: uint64(*seq)}
+			copy(m.Link.Hash[:], hash)
+		}
+		names[id], marks[chain] = chain, m
+		return nil
+	})
+	return names, err
+}
+
+// openGaps returns the open gaps by chain; where limits them to some chains.
+func openGaps(ctx context.Context, tx pgx.Tx, where string, args ...any) (map[int64][]collector.Gap, error) {
+	rows, err := tx.Query(ctx, `SELECT chain, first_seq, last_seq, reason, explained, found, prev_hash, last_hash
+		FROM gap WHERE closed IS NULL AND `+where+` ORDER BY chain, first_seq`, args...)
+	if err != nil {
+		return nil, err
+	}
+	out := map[int64][]collector.Gap{}
+	var chain, first, last int64
+	var reason, explained string
+	var found time.Time
+	var before, after []byte
+	_, err = pgx.ForEachRow(rows, []any{&chain, &first, &last, &reason, &explained, &found, &before, &after}, func() error {
+		g := collector.Gap{First: uint64(first), Last: uint64(last), Reason: reason, Explained: explained, Found: found.UTC()}
+		copy(g.Before[:], before)
+		copy(g.After[:], after)
+		out[chain] = append(out[chain], g)
+		return nil
+	})
+	return out, err
+}
+
+// Drop removes the schema with everything in it; tests clean up with it.
+func (s *Sink) Drop(ctx context.Context) error {
+	if s.schema == "public" {
+		return errors.New("postgres: dropping schema public: refused")
+	}
+	err := s.pool.with(ctx, func(conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, `DROP SCHEMA IF EXISTS `+pgx.Identifier{s.schema}.Sanitize()+` CASCADE`)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("postgres: dropping schema %s: %w", s.schema, err)
+	}
+	return nil
+}
