@@ -186,23 +186,27 @@ func (l *loader) mark(frame []byte) error {
 	return nil
 }
 
-// lost finds the segments that were durable once and cannot be found any more, and makes gaps of them.
+// lost finds the segments that were durable once and cannot be found any more, or cannot be read by anyone because the
+// segment with their epoch's key is lost, and makes gaps of them.
 func (l *loader) lost() []journal.GapNote {
 	var out []journal.GapNote
 	for _, s := range l.sorted() {
+		missing := map[uint64]bool{}
 		for _, span := range s.expected(l.dropped) {
 			for seq := span.First; seq <= span.Last; seq++ {
 				k := s.marks[seq]
-				if k.present || k.item.state != 0 || known(l.gaps, s.id.Incarnation, seq) || known(l.told, s.id.Incarnation, seq) {
+				if k.item.state != 0 || k.present && !missing[k.item.epoch] {
 					continue
 				}
-				n := len(out) - 1
-				if n >= 0 && out[n].Incarnation == s.id.Incarnation && out[n].To+1 == seq {
-					out[n].To++
-					out[n].Segments++
+				missing[seq] = true
+				if known(l.gaps, s.id.Incarnation, seq) || known(l.told, s.id.Incarnation, seq) {
 					continue
 				}
-				out = append(out, journal.GapNote{Reason: journal.GapRecovery, Incarnation: s.id.Incarnation, From: seq, To: seq, Segments: 1})
+				if k.present {
+					k.item.state = givenUp
+					s.marks[seq] = k
+				}
+				out = grow(out, s.id.Incarnation, seq, uint64(k.item.count))
 			}
 		}
 	}
@@ -211,6 +215,17 @@ func (l *loader) lost() []journal.GapNote {
 		l.gaps[l.gapID] = gap{ID: l.gapID, Stream: l.chains[n.Incarnation].id.Stream, Note: n}
 	}
 	return out
+}
+
+// grow adds a lost segment to the last gap, or begins another one.
+func grow(gaps []journal.GapNote, inc journal.Incarnation, seq, readings uint64) []journal.GapNote {
+	if n := len(gaps) - 1; n >= 0 && gaps[n].Incarnation == inc && gaps[n].To+1 == seq {
+		gaps[n].To++
+		gaps[n].Segments++
+		gaps[n].Readings += readings
+		return gaps
+	}
+	return append(gaps, journal.GapNote{Reason: journal.GapRecovery, Incarnation: inc, From: seq, To: seq, Segments: 1, Readings: readings})
 }
 
 // known reports whether a gap names the segment already.

@@ -24,6 +24,9 @@ type Spooled struct {
 	Readings []edge.Reading
 }
 
+// maxSpooled is how many readings of the spool are handed back together, for one segment.
+const maxSpooled = 1000
+
 // spool keeps readings of the strict durability until they are in a segment. The readings of a stream are numbered;
 // every segment says how many of them are in segments so far, so that none is sealed twice after a power cut.
 type spool struct {
@@ -96,8 +99,11 @@ func (r *spoolRecord) unsealed(left []Spooled, done uint64) []Spooled {
 		}
 		reading := edge.Reading{Sensor: w.Sensor, At: edge.Instant{Mono: w.Mono, Wall: w.Wall}, Sample: edge.Sample{
 			Quantity: edge.Quantity{Name: w.Name, Unit: w.Unit, Kind: w.Kind}, Value: w.Value, Text: w.Text}}
-		if n := len(left) - 1; n >= 0 && left[n].Stream == r.Stream && left[n].Boot == r.Boot && len(left[n].Readings) < 1000 &&
-			oneClock(left[n].Readings[0].At, reading.At) {
+		n := len(left) - 1
+		for n >= 0 && left[n].Stream != r.Stream {
+			n--
+		}
+		if n >= 0 && left[n].Boot == r.Boot && len(left[n].Readings) < maxSpooled && oneClock(left[n].Readings[0].At, reading.At) {
 			left[n].Readings = append(left[n].Readings, reading)
 			continue
 		}
