@@ -12,9 +12,10 @@ import (
 )
 
 const (
-	maxLabel = 64  // bytes of a site
-	maxAddr  = 256 // bytes of an address
-	maxAddrs = 16  // addresses of one hub
+	maxLabel   = 64  // bytes of a site
+	maxAddr    = 256 // bytes of an address
+	maxAddrs   = 16  // addresses of one hub
+	maxStreams = 256 // streams that one grant names
 )
 
 // check is the rule for states, both when they are made and when they are read, so that a proven state is usable: every
@@ -65,6 +66,9 @@ func (g Grant) check() error {
 	}
 	if err := checkPlace(g.Site, g.Addrs); err != nil {
 		return fmt.Errorf("fleet: grant for %s: %w: %w", g.Name, err, ErrBadGrant)
+	}
+	if len(g.Streams) > maxStreams {
+		return fmt.Errorf("fleet: grant for %s: %d streams, want at most %d, or none for all: %w", g.Name, len(g.Streams), maxStreams, ErrBadGrant)
 	}
 	for _, stream := range g.Streams {
 		if !journal.ValidStream(stream) {

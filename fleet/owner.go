@@ -53,16 +53,8 @@ func (f *Fleet) Rotate(owner journal.Signer, owners [2]edge.ID, now time.Time) (
 	if err != nil {
 		return nil, fmt.Errorf("fleet: rotating owners: %w", err)
 	}
-	for grants := range slices.Chunk(f.Members(), grantsAtOnce) {
-		if next, err = next.Grant(owner, now, grants...); err != nil {
-			return nil, fmt.Errorf("fleet: rotating owners: %w", err)
-		}
-	}
-	return next, nil
+	return next.Grant(owner, now, f.Members()...)
 }
-
-// grantsAtOnce collectors' grants, the largest, fit one segment.
-const grantsAtOnce = 32
 
 // next is the state's successor, without changes.
 func (f *Fleet) next(now time.Time) State {
@@ -100,27 +92,55 @@ func signState(owner journal.Signer, s State) ([]byte, error) {
 	return signed, nil
 }
 
-// Grant appends one log entry with the grants, signed by the owner that writes the log. An entry holds about 200
-// collectors or 2 000 other members; each call proves the whole bundle again, so grant many at once.
+// Grant appends the grants to the log, signed by the owner that writes it, in as few entries as hold them. Each call
+// proves the whole bundle again, so grant many at once. An error wraps ErrBadGrant or ErrNotOwner.
 func (f *Fleet) Grant(owner journal.Signer, now time.Time, grants ...Grant) (*Fleet, error) {
-	for _, g := range grants {
-		if err := g.check(); err != nil {
-			return nil, err
-		}
-	}
-	payload, err := journal.Encode(grants)
-	if err != nil {
-		return nil, err
-	}
 	w, err := f.logWriter(owner)
 	if err != nil {
 		return nil, err
 	}
-	seg, err := w.Plain(payload, len(grants), journal.Stamp{At: edge.Instant{Wall: now.UnixMilli()}})
+	entries, err := split(grants)
 	if err != nil {
-		return nil, fmt.Errorf("fleet: granting: %w", err)
+		return nil, err
 	}
-	return reopen(Bundle{States: f.bundle.States, Log: append(slices.Clone(f.bundle.Log), seg.Bytes())}, f.id)
+	b := Bundle{States: f.bundle.States, Log: slices.Clone(f.bundle.Log)}
+	for _, entry := range entries {
+		payload, err := journal.Encode(entry)
+		if err != nil {
+			return nil, err
+		}
+		seg, err := w.Plain(payload, len(entry), journal.Stamp{At: edge.Instant{Wall: now.UnixMilli()}})
+		if err != nil {
+			return nil, fmt.Errorf("fleet: granting: %w", err)
+		}
+		if err := w.Commit(seg); err != nil {
+			return nil, fmt.Errorf("fleet: granting: %w", err)
+		}
+		b.Log = append(b.Log, seg.Bytes())
+	}
+	return reopen(b, f.id)
+}
+
+// maxEntry is the size in bytes beyond which a log entry takes no further grant; with one more it still fits a segment.
+const maxEntry = 128 << 10
+
+// split checks the grants and divides them among log entries.
+func split(grants []Grant) (entries [][]Grant, err error) {
+	first, size := 0, 0
+	for i, g := range grants {
+		if err := g.check(); err != nil {
+			return nil, err
+		}
+		enc, err := journal.Encode(g)
+		if err != nil {
+			return nil, err
+		}
+		if size += len(enc); size > maxEntry || i+1-first == journal.MaxReadings || i+1 == len(grants) {
+			entries = append(entries, grants[first:i+1])
+			first, size = i+1, 0
+		}
+	}
+	return entries, nil
 }
 
 func (f *Fleet) logWriter(owner journal.Signer) (*journal.Writer, error) {
