@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -22,14 +23,15 @@ type client struct {
 	fleet  *fleet.Fleet
 	reader journal.ReaderKey
 	node   *p2p.Node
+	log    *slog.Logger
 }
 
 // joinWait bounds how long a client looks for the first hub.
 const joinWait = 15 * time.Second
 
 // dial loads a collector's keys and bundle and joins its fleet. Close the client.
-func dial(ctx context.Context, a *app, dir stateDir) (*client, error) {
-	c := &client{}
+func dial(ctx context.Context, log *slog.Logger, dir stateDir) (*client, error) {
+	c := &client{log: log}
 	key, err := fleet.LoadKey(dir.key())
 	if err != nil {
 		return nil, needID(err, dir)
@@ -51,16 +53,29 @@ func dial(ctx context.Context, a *app, dir stateDir) (*client, error) {
 	if len(c.fleet.Hubs()) == 0 {
 		return nil, withTry(transport.ErrNoHubs, "streembit fleet add ID --role hub --name hub-1 --addr /ip4/ADDRESS/tcp/32321")
 	}
-	c.node, err = p2p.New(ctx, p2p.Options{Signer: key, Fleet: func() *fleet.Fleet { return c.fleet }, Logger: a.log.With("part", "p2p")})
+	c.node, err = p2p.New(ctx, p2p.Options{Signer: key, Fleet: func() *fleet.Fleet { return c.fleet }, Logger: log.With("part", "p2p")})
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, joinWait)
 	defer cancel()
 	if err := c.node.Bootstrap(ctx); err != nil {
-		return nil, errors.Join(err, c.node.Close())
+		return nil, errors.Join(c.shorten(err), c.node.Close())
 	}
 	return c, nil
+}
+
+// shorten makes one line of the many reasons why each address of each hub did not answer; the log has them all.
+func (c *client) shorten(err error) error {
+	if !errors.Is(err, transport.ErrUnreachable) {
+		return err
+	}
+	c.log.Info("no hub answers", "err", err)
+	var tried []string
+	for _, g := range c.fleet.Hubs() {
+		tried = append(tried, strings.Join(append([]string{g.Name}, g.Addrs...), " "))
+	}
+	return fmt.Errorf("no hub of fleet %s answers, tried %s: %w", c.fleet.State().Name, strings.Join(tried, ", "), transport.ErrUnreachable)
 }
 
 func needID(err error, dir stateDir) error {

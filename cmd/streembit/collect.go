@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -68,7 +69,11 @@ The config:
 
 // collect runs a collector into the config's sink.
 func collect(ctx context.Context, a *app, c collectConfig, asJSON bool) (err error) {
-	cl, err := dial(ctx, a, stateDir(c.State))
+	log, err := a.logger(usualLevel(!c.Once))
+	if err != nil {
+		return err
+	}
+	cl, err := dial(ctx, log, stateDir(c.State))
 	if err != nil {
 		return err
 	}
@@ -78,12 +83,12 @@ func collect(ctx context.Context, a *app, c collectConfig, asJSON bool) (err err
 		return err
 	}
 	defer func() { err = errors.Join(err, sink.Close()) }()
-	col, err := cl.collector(a, c.Devices, sink)
+	col, err := cl.collector(c.Devices, sink)
 	if err != nil {
 		return err
 	}
 	if !c.Once {
-		return follow(ctx, a, col)
+		return follow(ctx, a, log, col)
 	}
 	report, err := pullOnce(ctx, a, col)
 	if err != nil {
@@ -97,14 +102,22 @@ func collect(ctx context.Context, a *app, c collectConfig, asJSON bool) (err err
 	return errors.Join(err, judge(report))
 }
 
+// usualLevel: see app.logger.
+func usualLevel(ever bool) slog.Level {
+	if ever {
+		return slog.LevelWarn
+	}
+	return slog.LevelError
+}
+
 // collector returns a collector of the client for the devices that are meant.
-func (c *client) collector(a *app, devices []string, sink collector.Sink) (*collector.Collector, error) {
+func (c *client) collector(devices []string, sink collector.Sink) (*collector.Collector, error) {
 	ids, err := c.devices(devices)
 	if err != nil {
 		return nil, err
 	}
 	return collector.New(collector.Config{Source: c.node, Sink: sink, Fleet: func() *fleet.Fleet { return c.fleet }, Key: c.reader,
-		Reader: c.node.ID(), Devices: ids, Log: a.log.With("part", "collector")})
+		Reader: c.node.ID(), Devices: ids, Log: c.log.With("part", "collector")})
 }
 
 func openSink(ctx context.Context, c sinkConfig) (collector.Sink, error) {
@@ -150,13 +163,13 @@ func showReadings(a *app, c *collector.Collector, label string, ever bool) (stop
 }
 
 // follow writes what arrives until Ctrl-C, which is the usual end.
-func follow(ctx context.Context, a *app, c *collector.Collector) error {
+func follow(ctx context.Context, a *app, log *slog.Logger, c *collector.Collector) error {
 	stop := showReadings(a, c, "following", true)
 	defer stop()
 	return c.Follow(ctx, func(r collector.Report) {
-		a.log.Info("pulled", "segments", r.Segments, "readings", r.Readings, "missing", r.Missing, "bad", r.BadCount)
+		log.Info("pulled", "segments", r.Segments, "readings", r.Readings, "missing", r.Missing, "bad", r.BadCount)
 		if err := judge(r); err != nil {
-			a.log.Warn("not everything is in order", "err", err, "missing", r.Missing, "bad", r.BadCount, "forks", len(r.Forks))
+			log.Warn("not everything is in order", "err", err, "missing", r.Missing, "bad", r.BadCount, "forks", len(r.Forks))
 		}
 	})
 }

@@ -61,7 +61,7 @@ var outcome = []struct {
 	try  string
 }{
 	{is[*usageError], exitUsage, "streembit --help"},
-	{wraps(context.Canceled), exitFailure, "the same command again: what was written stays"},
+	{wraps(context.Canceled), exitFailure, "the same command again"},
 	{wraps(errUnverified, journal.ErrForeignSigner, journal.ErrTampered, journal.ErrFork, journal.ErrMalformed, journal.ErrNotCanonical,
 		journal.ErrBadSeq, journal.ErrForeignChain, journal.ErrSealed), exitUnverified, "streembit pull all --format jsonl >/dev/null"},
 	{is[*transport.Refusal], exitRefused, "streembit fleet show"},

@@ -70,7 +70,11 @@ func parseSince(s string, now time.Time) (time.Time, error) {
 }
 
 func (p *pulling) run(ctx context.Context, a *app) (err error) {
-	cl, err := dial(ctx, a, stateDir(p.state))
+	log, err := a.logger(usualLevel(p.follow))
+	if err != nil {
+		return err
+	}
+	cl, err := dial(ctx, log, stateDir(p.state))
 	if err != nil {
 		return err
 	}
@@ -80,12 +84,12 @@ func (p *pulling) run(ctx context.Context, a *app) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
-	col, err := cl.collector(a, p.devices, out)
+	col, err := cl.collector(p.devices, out)
 	if err != nil {
 		return err
 	}
 	if p.follow {
-		return follow(ctx, a, col)
+		return follow(ctx, a, log, col)
 	}
 	report, err := col.Pull(ctx)
 	if err != nil {

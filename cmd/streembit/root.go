@@ -16,20 +16,36 @@ import (
 	"golang.org/x/term"
 )
 
-// app is what every command shares: where results and messages go, and the logger that the flags chose.
+// app is what every command shares: where results and messages go, and how much is logged.
 type app struct {
-	out io.Writer // results, nothing else
-	err *os.File  // progress, next steps, logs
-	log *slog.Logger
+	out   io.Writer // results, nothing else
+	err   *os.File  // progress, next steps, logs
+	level string    // --log; "" = as the command thinks best
 }
 
-func newApp() *app { return &app{out: os.Stdout, err: os.Stderr, log: slog.New(slog.DiscardHandler)} }
+func newApp() *app { return &app{out: os.Stdout, err: os.Stderr} }
+
+// logger writes text for a person and JSON for a machine. usual is the level when --log does not say: a command that
+// ends with a report logs errors only, one that runs for days also what it got over.
+func (a *app) logger(usual slog.Level) (*slog.Logger, error) {
+	o := &slog.HandlerOptions{Level: usual}
+	if a.level != "" {
+		var l slog.Level
+		if err := l.UnmarshalText([]byte(a.level)); err != nil {
+			return nil, withTry(usagef("--log %q: want debug, info, warn or error", a.level), "streembit --log info pull")
+		}
+		o.Level = l
+	}
+	if term.IsTerminal(int(a.err.Fd())) {
+		return slog.New(slog.NewTextHandler(a.err, o)), nil
+	}
+	return slog.New(slog.NewJSONHandler(a.err, o)), nil
+}
 
 // version is set by the linker (Makefile).
 var version = "devel"
 
 func newRoot(a *app) *cobra.Command {
-	var level string
 	root := &cobra.Command{
 		Use:   "streembit",
 		Short: "Signed sensor readings that survive the device, the hub and the server",
@@ -47,30 +63,17 @@ Exit codes: 0 ok, 1 failure, 2 usage, 3 unreachable, 4 refused, 5 verification f
 			if err := fromEnv(cmd); err != nil {
 				return err
 			}
-			var l slog.Level
-			if err := l.UnmarshalText([]byte(level)); err != nil {
-				return withTry(usagef("--log %q: want debug, info, warn or error", level), "%s --log info", cmd.CommandPath())
-			}
-			a.log = newLogger(a.err, l)
-			return nil
+			_, err := a.logger(slog.LevelError) // a wrong level is a usage error for every command
+			return err
 		},
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return withTry(&usageError{err}, "%s --help", cmd.CommandPath())
 	})
-	root.PersistentFlags().StringVar(&level, "log", "warn", "`level` of the log on standard error: debug, info, warn, error")
+	root.PersistentFlags().StringVar(&a.level, "log", "", "`level` of the log on standard error: debug, info, warn, error")
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newFleet(a), newID(a), newPull(a), newCollect(a), newDemo(a))
 	return root
-}
-
-// newLogger writes text for a person and JSON for a machine.
-func newLogger(w *os.File, level slog.Level) *slog.Logger {
-	o := &slog.HandlerOptions{Level: level}
-	if term.IsTerminal(int(w.Fd())) {
-		return slog.New(slog.NewTextHandler(w, o))
-	}
-	return slog.New(slog.NewJSONHandler(w, o))
 }
 
 // group is the RunE of a command that only holds others: without a name it shows help, with one it does not know it
