@@ -346,7 +346,7 @@ func TestRestoredBackup(t *testing.T) {
 func TestBitFlips(t *testing.T) {
 	k, rs := readerKey(t)
 	told := 0
-	for round := range 150 {
+	for round := range 80 {
 		dir := t.TempDir()
 		h := newHistory(t)
 		before := small(t, dir, rs, round%2 == 0, true)
@@ -378,7 +378,7 @@ func TestBitFlips(t *testing.T) {
 		}
 		check(t, again.Close())
 	}
-	if told < 20 {
+	if told < 10 {
 		t.Errorf("only %d gaps in all rounds", told)
 	}
 }

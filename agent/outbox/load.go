@@ -277,6 +277,7 @@ func (l *loader) install(clean bool) int {
 	b.chains, b.gaps = map[journal.Incarnation]*chain{}, map[string][]gap{}
 	b.ring, b.retries, b.unsent, b.acks = nil, nil, 0, nil
 	b.telling, b.tellers, b.dirty, b.live = map[uint64]gap{}, map[uint64]gap{}, map[uint64]bool{}, map[uint32]int{}
+	b.pins = map[uint64]int{}
 	b.order, b.gapID = max(b.order, l.order), max(b.gapID, l.gapID)
 	newest := map[string]*chain{}
 	for _, s := range l.sorted() {

@@ -128,6 +128,7 @@ type Outbox struct {
 	tellers  map[uint64]gap   // told by segments that are not done, by the segment's order
 	dirty    map[uint64]bool  // ids of the gaps that the log does not say yet, or not as they are
 	live     map[uint32]int   // items by file
+	pins     map[uint64]int   // files that writes under way may reach, and how many
 	order    uint64
 	gapID    uint64
 	unsent   int64 // bytes of the frames of items that are not published
@@ -148,7 +149,24 @@ func Open(ctx context.Context, o Options) (*Outbox, Recovery, error) {
 	if err != nil {
 		return nil, Recovery{}, errors.Join(err, b.log.Close())
 	}
+	b.align()
 	return b, rec, nil
+}
+
+// align lets each stream count from the first reading that the spool still has: more than the log says where it lost
+// the segments that said so.
+func (b *Outbox) align() {
+	if b.spool == nil {
+		return
+	}
+	for name, first := range b.spool.firsts() {
+		s := b.streams[name]
+		if s == nil {
+			s = &stream{name: name}
+			b.streams[name] = s
+		}
+		s.spooled = max(s.spooled, first)
+	}
 }
 
 // Close writes what Ack left in memory and closes the logs. What was not published yet is published after the next Open.

@@ -215,28 +215,16 @@ func (b *Outbox) commit(s *stream, seg *journal.Segment, told *gap, spooled uint
 		s.abandon()
 		return err
 	}
-	pos, err := b.append(frame)
+	pos, unpin, err := b.append(frame)
+	if err == nil {
+		defer unpin()
+		err = s.writer.Commit(seg)
+	}
 	if err != nil {
 		s.abandon()
 		return err
 	}
-	if err := s.writer.Commit(seg); err != nil {
-		s.abandon()
-		return err
-	}
-	b.mu.Lock()
-	it := item{seq: seg.Seq, epoch: seg.Epoch, order: m.order, hash: seg.Hash, kind: seg.Kind, count: seg.Count,
-		file: uint32(pos.File), off: uint32(pos.Off), size: uint32(len(frame)), tells: told != nil}
-	s.chain.insert(it)
-	b.live[it.file]++
-	if told != nil {
-		b.tellers[it.order] = *told
-		delete(b.telling, told.ID)
-	}
-	s.chain.advance(seg.Link(), seg.Epoch, m.order, m.spooled)
-	b.unsent += int64(it.size)
-	b.counters.Sealed++
-	b.mu.Unlock()
+	b.index(s, seg, m, told, pos, len(frame))
 	b.signal()
 	s.spooled = m.spooled
 	if spooled > 0 && b.spool != nil {
@@ -247,8 +235,26 @@ func (b *Outbox) commit(s *stream, seg *journal.Segment, told *gap, spooled uint
 	return nil
 }
 
-// append makes a segment's frame durable, with the acks that wait, and makes room for it where need be.
-func (b *Outbox) append(frame []byte) (wal.Pos, error) {
+// index takes up a segment that is durable at pos.
+func (b *Outbox) index(s *stream, seg *journal.Segment, m meta, told *gap, pos wal.Pos, size int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	it := item{seq: seg.Seq, epoch: seg.Epoch, order: m.order, hash: seg.Hash, kind: seg.Kind, count: seg.Count,
+		file: uint32(pos.File), off: uint32(pos.Off), size: uint32(size), tells: told != nil}
+	s.chain.insert(it)
+	b.live[it.file]++
+	if told != nil {
+		b.tellers[it.order] = *told
+		delete(b.telling, told.ID)
+	}
+	s.chain.advance(seg.Link(), seg.Epoch, m.order, m.spooled)
+	b.unsent += int64(it.size)
+	b.counters.Sealed++
+}
+
+// append makes a segment's frame durable, with the acks that wait, and makes room for it where need be. The frame's file
+// stays until unpin is called.
+func (b *Outbox) append(frame []byte) (at wal.Pos, unpin func(), err error) {
 	b.mu.Lock()
 	frames := append([][]byte{frame}, b.control()...)
 	b.mu.Unlock()
@@ -258,13 +264,15 @@ func (b *Outbox) append(frame []byte) (wal.Pos, error) {
 	}
 	b.makeRoom(need)
 	for {
+		unpin := b.pin()
 		pos, err := b.log.Append(context.Background(), frames...)
 		if err == nil {
-			return pos[0], nil
+			return pos[0], unpin, nil
 		}
+		unpin()
 		// The disk is full before the quota is: nothing was written, and the very same bytes may be tried again.
 		if !errors.Is(err, wal.ErrFull) || !b.shrink() {
-			return wal.Pos{}, err
+			return wal.Pos{}, nil, err
 		}
 	}
 }

@@ -31,10 +31,11 @@ func (b *Outbox) shrink() bool {
 	before := b.log.Size()
 	files := int(b.log.End().File - b.first)
 	for i := range 2*files + 2 {
-		if b.first >= b.log.End().File {
+		b.mu.Lock()
+		if b.first >= b.pinned() {
+			b.mu.Unlock()
 			return false
 		}
-		b.mu.Lock()
 		if i > files || b.log.Size()-b.unsent < b.o.fileSize()+b.log.End().Off {
 			b.giveUp(b.o.fileSize())
 		}
@@ -173,8 +174,9 @@ func (b *Outbox) dropDone() error {
 		return nil
 	}
 	defer b.shrinking.Unlock()
-	end, to := b.log.End().File, b.first
+	to := b.first
 	b.mu.Lock()
+	end := b.pinned()
 	for to < end && b.live[uint32(to)] == 0 {
 		delete(b.live, uint32(to))
 		to++
@@ -191,6 +193,31 @@ func (b *Outbox) dropDone() error {
 		return err
 	}
 	return b.dropTo(to)
+}
+
+// pinned returns the first file that must stay because it is written to, or because a segment was put there that the
+// index does not know yet. The caller holds mu.
+func (b *Outbox) pinned() uint64 {
+	file := b.log.End().File
+	for p := range b.pins {
+		file = min(file, p)
+	}
+	return file
+}
+
+// pin keeps the files that the next write may reach until unpin is called.
+func (b *Outbox) pin() (unpin func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	file := b.log.End().File
+	b.pins[file]++
+	return func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if b.pins[file]--; b.pins[file] == 0 {
+			delete(b.pins, file)
+		}
+	}
 }
 
 // maxAcks is how many acks wait in memory for the next segment before they are written by themselves.

@@ -41,7 +41,8 @@ type spool struct {
 type spooledFrame struct {
 	pos    wal.Pos
 	stream string
-	end    uint64 // number behind its last reading
+	first  uint64 // number of its first reading
+	end    uint64 // number behind its last one
 }
 
 // spoolRecord is the frame of one Spool call.
@@ -78,7 +79,7 @@ func openSpool(ctx context.Context, o Options, dir string, consumed map[string]u
 			}
 			end := r.First + uint64(len(r.Readings))
 			s.next[r.Stream] = max(s.next[r.Stream], end)
-			s.queue = append(s.queue, spooledFrame{p, r.Stream, end})
+			s.queue = append(s.queue, spooledFrame{p, r.Stream, r.First, end})
 			left = r.unsealed(left, consumed[r.Stream])
 			return ctx.Err()
 		})
@@ -168,7 +169,7 @@ func (s *spool) add(ctx context.Context, stream string, boot journal.BootID, rea
 		return err
 	}
 	s.next[stream] += uint64(len(readings))
-	s.queue = append(s.queue, spooledFrame{pos[0], stream, s.next[stream]})
+	s.queue = append(s.queue, spooledFrame{pos[0], stream, rec.First, s.next[stream]})
 	return nil
 }
 
@@ -179,6 +180,19 @@ func (s *spool) consumed(stream string, to uint64) error {
 	s.done[stream] = max(s.done[stream], to)
 	s.next[stream] = max(s.next[stream], to)
 	return s.drop()
+}
+
+// firsts returns the number of the first reading of each stream that is still in the spool.
+func (s *spool) firsts() map[string]uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := map[string]uint64{}
+	for _, f := range s.queue {
+		if _, known := out[f.stream]; !known && f.end > s.done[f.stream] {
+			out[f.stream] = max(f.first, s.done[f.stream])
+		}
+	}
+	return out
 }
 
 // drop drops the files whose readings are all sealed. The caller holds mu.

@@ -36,10 +36,14 @@ type Item struct {
 // stays with the caller until he hands it to Ack, and may be published at the same time as the others: the segments of
 // an epoch are not given out before the epoch's own first segment is published. After a failure a chain pauses and then
 // tries one segment before it gives out more. Segments of former incarnations and of segments published on one hub only
-// come again by themselves. Errors: ctx.Err(), ErrClosed.
+// come again by themselves. Errors: ctx.Err(), ErrClosed, or that of the operating system when a file cannot be read now.
 func (b *Outbox) Take(ctx context.Context, limit int) ([]Item, error) {
 	for {
 		wanted, wait := b.choose(time.Now(), limit)
+		if len(wanted) > 0 && !b.readable() {
+			b.putBack(wanted)
+			wanted, wait = nil, idle
+		}
 		items, err := b.readAll(wanted)
 		if err != nil || len(items) > 0 {
 			b.signal() // there may be more for another caller
@@ -62,6 +66,13 @@ func (b *Outbox) Take(ctx context.Context, limit int) ([]Item, error) {
 			return nil, err
 		}
 	}
+}
+
+// readable reports whether Take need not wait until a write opens the log again after an error of the disk.
+func (b *Outbox) readable() bool {
+	b.life.RLock()
+	defer b.life.RUnlock()
+	return b.log != nil
 }
 
 // chosen is an item that was taken, and its place at that time.
@@ -200,8 +211,11 @@ func (b *Outbox) release(c *chain, it *item, failed bool) {
 func (b *Outbox) read(w chosen) (*journal.Segment, error) {
 	b.life.RLock()
 	defer b.life.RUnlock()
-	if b.closed || b.log == nil {
+	if b.closed {
 		return nil, fmt.Errorf("outbox: reading: %w", ErrClosed)
+	}
+	if b.log == nil {
+		return nil, fmt.Errorf("outbox: reading: %w", b.failed)
 	}
 	for {
 		frame, err := b.log.Read(w.item.pos())
@@ -269,19 +283,28 @@ func (b *Outbox) damaged(w chosen, cause error) {
 // with an error; an empty one says that it failed. What the receipt says is kept for the next write to the disk: losing
 // it costs one publication more, which hubs answer as held already. Files whose segments are all forgettable are dropped.
 func (b *Outbox) Ack(it Item, r transport.Receipt) error {
+	err := b.acknowledge(it, r)
+	b.signal()
+	if errors.Is(err, wal.ErrFailed) {
+		b.fail(err)
+	}
+	if err != nil {
+		return fmt.Errorf("outbox: acknowledging seq %d: %w", it.Segment.Seq, err)
+	}
+	return nil
+}
+
+func (b *Outbox) acknowledge(it Item, r transport.Receipt) error {
 	b.life.RLock()
 	defer b.life.RUnlock()
 	if b.closed {
-		return fmt.Errorf("outbox: acknowledging: %w", ErrClosed)
+		return ErrClosed
 	}
 	b.note(it, r)
-	if b.log != nil && b.failed == nil {
-		if err := b.dropDone(); err != nil {
-			return fmt.Errorf("outbox: dropping what is done: %w", err)
-		}
+	if b.log == nil || b.failed != nil {
+		return nil
 	}
-	b.signal()
-	return nil
+	return b.dropDone()
 }
 
 // note records a receipt.
