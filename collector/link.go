@@ -173,8 +173,9 @@ func (l *linker) fork(seq uint64, a, b []byte) {
 	if _, _, err := f.Proof.Prove(l.t.chain.Fleet); err != nil {
 		return
 	}
-	l.w.Forks = append(l.w.Forks, f)
-	l.r.fork(l.t.chain, f)
+	if l.r.fork(l.t.chain, f) {
+		l.w.Forks = append(l.w.Forks, f)
+	}
 }
 
 // againstHead compares a segment with the head that the DHT knew for its place.
@@ -305,7 +306,7 @@ func (l *linker) splitTail() []Gap {
 
 // onlyProven drops the missing places after the proven end and names the hubs that claimed them.
 func (l *linker) onlyProven() {
-	end := l.t.proven
+	end := max(l.t.proven, l.first)
 	var kept []Gap
 	for _, g := range l.w.Gaps {
 		if g.First < end {

@@ -157,16 +157,18 @@ func (r *run) isBad(hub edge.ID, chain journal.Chain, from uint64) bool {
 	return slices.ContainsFunc(r.badList, func(b Bad) bool { return b.Hub == hub && b.Chain == chain && b.Seq >= from })
 }
 
-func (r *run) fork(chain journal.Chain, f Fork) {
+// fork raises the alarm; false when it was raised for this place before.
+func (r *run) fork(chain journal.Chain, f Fork) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, old := range r.forks {
 		if old.Chain == chain && old.Seq == f.Seq {
-			return
+			return false
 		}
 	}
 	r.forks = append(r.forks, ForkReport{Chain: chain, Fork: f})
 	r.log.Error("ALARM: chain is forked: the device's key is in two places, or its log was turned back", "chain", chain, "seq", f.Seq)
+	return true
 }
 
 // chain changes the report of a chain.
