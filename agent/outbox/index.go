@@ -81,12 +81,14 @@ func (c *chain) remove(seq uint64) {
 	if !ok {
 		return
 	}
-	if i == 0 { // the usual case costs nothing; append makes room again by copying
-		c.items[0] = item{}
-		c.items = c.items[1:]
+	if i > len(c.items)/2 {
+		c.items = slices.Delete(c.items, i, i+1)
 		return
 	}
-	c.items = slices.Delete(c.items, i, i+1)
+	// Segments are acknowledged near the front as a rule: move the few before it, not the many behind.
+	copy(c.items[1:i+1], c.items[:i])
+	c.items[0] = item{}
+	c.items = c.items[1:]
 }
 
 // advance notes a segment as the newest, if it is.

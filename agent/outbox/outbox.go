@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"path/filepath"
 	"sync"
 	"time"
@@ -205,23 +206,23 @@ func (b *Outbox) flush() error {
 
 // Status is what an outbox holds and what it did since Open.
 type Status struct {
-	Pending     int   // segments that are not published
-	Held        int   // published, but not on two hubs yet
-	Readings    int64 // in pending segments
-	Bytes       int64 // on disk
-	Quota       int64
-	Sealed      uint64 // segments made since Open
-	Published   uint64 // segments that became published since Open
-	Forgotten   uint64 // segments of which the copy was dropped while only one hub had it, since Open: quota pressure
-	GivenUp     uint64 // segments dropped before they were published, since Open: quota pressure
-	LostRead    uint64 // readings in them
-	Gaps        int    // gaps that no segment tells yet
-	LastSync    time.Duration
-	MeanSync    time.Duration
-	Failed      string                   // why the disk takes nothing, "" if it does
-	Streams     map[string]journal.Chain // the chain that each stream writes
-	Tips        map[string]journal.Link  // and its last segment
-	OldestOrder uint64                   // of the oldest pending segment: how many segments were made before it
+	Pending   int   // segments that are not published
+	Held      int   // published, but not on two hubs yet
+	Readings  int64 // in pending segments
+	Bytes     int64 // on disk
+	Quota     int64
+	Sealed    uint64 // segments made since Open
+	Published uint64 // segments that became published since Open
+	Forgotten uint64 // segments of which the copy was dropped while only one hub had it, since Open: quota pressure
+	GivenUp   uint64 // segments dropped before they were published, since Open: quota pressure
+	LostRead  uint64 // readings in them
+	Gaps      int    // gaps that no segment tells yet
+	LastSync  time.Duration
+	MeanSync  time.Duration
+	Failed    string                   // why the disk takes nothing, "" if it does
+	Streams   map[string]journal.Chain // the chain that each stream writes
+	Tips      map[string]journal.Link  // and its last segment
+	Oldest    string                   // the oldest pending segment, "CHAIN seq N"; "" if none
 }
 
 // Status returns the present numbers.
@@ -230,7 +231,7 @@ func (b *Outbox) Status() Status {
 	defer b.life.RUnlock()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	st := b.counters
+	st, oldest := b.counters, uint64(math.MaxUint64)
 	st.Quota, st.Streams, st.Tips = b.o.Quota, map[string]journal.Chain{}, map[string]journal.Link{}
 	for _, c := range b.chains {
 		for i := range c.items {
@@ -239,8 +240,8 @@ func (b *Outbox) Status() Status {
 				st.Held++
 				continue
 			}
-			if st.Pending == 0 || it.order < st.OldestOrder {
-				st.OldestOrder = it.order
+			if it.order < oldest {
+				oldest, st.Oldest = it.order, fmt.Sprintf("%s seq %d", c.id, it.seq)
 			}
 			st.Pending++
 			st.Readings += int64(it.count)

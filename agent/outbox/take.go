@@ -36,7 +36,7 @@ type Item struct {
 // stays with the caller until he hands it to Ack, and may be published at the same time as the others: the segments of
 // an epoch are not given out before the epoch's own first segment is published. After a failure a chain pauses and then
 // tries one segment before it gives out more. Segments of former incarnations and of segments published on one hub only
-// come again by themselves. Errors: ctx.Err(), ErrClosed, or that of the operating system when a file cannot be read now.
+// come again by themselves. Errors: ctx.Err() and ErrClosed only.
 func (b *Outbox) Take(ctx context.Context, limit int) ([]Item, error) {
 	for {
 		wanted, wait := b.choose(time.Now(), limit)
@@ -45,12 +45,18 @@ func (b *Outbox) Take(ctx context.Context, limit int) ([]Item, error) {
 			wanted, wait = nil, idle
 		}
 		items, err := b.readAll(wanted)
-		if err != nil || len(items) > 0 {
+		switch {
+		case len(items) > 0:
 			b.signal() // there may be more for another caller
-			return items, err
-		}
-		if len(wanted) > 0 {
-			continue // none could be read; they are not offered again
+			return items, nil
+		case errors.Is(err, ErrClosed):
+			return nil, err
+		case err != nil:
+			b.o.Logger.Warn("outbox: a segment cannot be read now, it is tried again", "err", err, "pause", idle)
+			err = nil
+			wait = idle
+		case len(wanted) > 0:
+			continue // none can be read any more; they are not offered again
 		}
 		t := time.NewTimer(wait)
 		select {
@@ -189,6 +195,9 @@ func (b *Outbox) putBack(items []chosen) {
 	for _, w := range items {
 		if it := w.chain.find(w.item.seq); it != nil {
 			b.release(w.chain, it, true)
+			if it.state&published != 0 {
+				b.later(w.chain, it)
+			}
 		}
 	}
 }
@@ -324,7 +333,9 @@ func (b *Outbox) note(i Item, r transport.Receipt) {
 		it.state |= published
 	}
 	it.hubs = union(it.hubs, r.Acked)
-	c.rate(it.state&published != 0)
+	if was&published == 0 {
+		c.rate(it.state&published != 0)
+	}
 	if was&published == 0 && it.state&published != 0 {
 		b.counters.Published++
 		b.unsent -= int64(it.size)

@@ -22,6 +22,8 @@ import (
 	"github.com/streembit/edge/transport/store"
 )
 
+var _ transport.Store = (*store.Store)(nil)
+
 // key returns the same member each time.
 func key(n byte) journal.SoftKey {
 	return journal.NewSoftKey(ed25519.NewKeyFromSeed(bytes.Repeat([]byte{n}, ed25519.SeedSize)))
