@@ -20,7 +20,7 @@ import (
 	"github.com/streembit/edge/transport/transporttest"
 )
 
-// swarm is many hubs that know one address between them: hub 0's.
+// swarm is many hubs that know each other's addresses from the fleet's log. Others get to know one address: hub 0's.
 type swarm struct {
 	*transporttest.World
 	bundle *fleet.Fleet // tells hub 0's address and no other
@@ -30,43 +30,42 @@ type swarm struct {
 
 func newSwarm(t *testing.T, hubs int) *swarm {
 	s := &swarm{World: transporttest.NewWorld(t, hubs, 1), nodes: map[edge.ID]*p2p.Node{}, stores: map[edge.ID]*transporttest.Store{}}
-	s.bundle = s.Fleet()
-	for i, h := range s.Hubs {
+	var grants []fleet.Grant
+	for _, h := range s.Hubs {
 		st := transporttest.NewStore(s.Fleet, 0)
-		n := startWith(t, p2p.Options{Signer: h, Fleet: fixed(s.bundle), Store: st, Listen: []string{tcpAddr}})
-		if i == 0 {
-			s.bundle = s.World.Bootstrap(t, fleet.Bootstrap{ID: h.ID(), Addrs: n.Addrs()})
-		}
+		n := startWith(t, p2p.Options{Signer: h, Fleet: s.Fleet, Store: st, Listen: []string{tcpAddr}})
 		s.nodes[h.ID()], s.stores[h.ID()] = n, st
+		grant, _ := s.Fleet().Member(h.ID())
+		grant.Addrs = n.Addrs()
+		grants = append(grants, grant)
 	}
+	s.bundle = s.World.Bootstrap(t, fleet.Bootstrap{ID: grants[0].Member, Addrs: grants[0].Addrs})
+	s.Grant(t, grants...)
 	return s
 }
 
-// join lets every hub join and then ask those that its routing table has room for and lacks, so that all are full: a
-// state that hubs reach by themselves in time, by the look-ups that they do anyway.
+// join connects every hub with all others and waits until all routing tables are as full as they can be: a state that
+// hubs reach by themselves in time, by the look-ups that they do anyway.
 func (s *swarm) join(t *testing.T) {
 	t.Helper()
 	s.each(func(id edge.ID, n *p2p.Node) {
-		if err := n.Bootstrap(t.Context()); err != nil {
-			t.Errorf("bootstrapping: %v", err)
+		for _, other := range s.HubIDs() {
+			if other.Compare(id) <= 0 {
+				continue // one of each two dials
+			}
+			if _, err := n.Held(t.Context(), other, id); err != nil {
+				t.Errorf("asking: %v", err)
+			}
 		}
 	})
-	s.each(func(id edge.ID, n *p2p.Node) {
-		room := capacity(id, s.HubIDs())
-		alone := len(n.Known())
-		for _, other := range s.HubIDs() {
-			if len(n.Known()) >= room {
-				break
-			}
-			if other != id && !slices.Contains(n.Known(), other) {
-				if _, err := n.Held(t.Context(), other, id); err != nil {
-					t.Errorf("asking: %v", err)
-				}
+	transporttest.WaitFor(t, "full routing tables", func() (bool, string) {
+		full := 0
+		for id, n := range s.nodes {
+			if len(n.Known()) >= capacity(id, s.HubIDs()) {
+				full++
 			}
 		}
-		if have := len(n.Known()); have < room {
-			t.Errorf("hub %s knows %d hubs (%d after joining), it has room for %d", id.Short(), have, alone, room)
-		}
+		return full == len(s.nodes), fmt.Sprintf("%d of %d are full", full, len(s.nodes))
 	})
 }
 
