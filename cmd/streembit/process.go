@@ -3,7 +3,7 @@
 package main
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -100,14 +100,19 @@ func (c *child) check() error {
 	return fmt.Errorf("%s ended by itself (%v): %s", c.name, c.cmd.ProcessState, c.lastWords())
 }
 
-// lastWords returns the last line of the log.
+// lastWords returns the last line of the log, without the suggestion of a command, which was meant for somebody else.
 func (c *child) lastWords() string {
 	data, err := os.ReadFile(c.log)
-	lines := bytes.Split(bytes.TrimSpace(data), []byte("\n"))
-	if last := string(lines[len(lines)-1]); err == nil && last != "" {
-		return last
+	if err != nil {
+		return err.Error()
 	}
-	return "it said nothing in " + c.log
+	last := ""
+	for line := range strings.Lines(string(data)) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "try: ") {
+			last = line
+		}
+	}
+	return cmp.Or(last, "it said nothing in "+c.log)
 }
 
 // poll calls ready every few milliseconds until it says yes, the process ends, or ctx does.

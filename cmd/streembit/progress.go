@@ -40,6 +40,7 @@ func (p *progress) live(label, format string, args ...any) {
 // step shows a line that stays.
 func (p *progress) step(label, format string, args ...any) {
 	p.clear()
+	p.last = time.Now()
 	fmt.Fprintln(p.w, stepLine(label, format, args))
 }
 
