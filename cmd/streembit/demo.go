@@ -120,10 +120,18 @@ func runDemo(ctx context.Context, a *app, o demoOptions) (err error) {
 	defer func() { err = errors.Join(err, d.end(err)) }()
 	for _, step := range []func(context.Context) error{d.prepare, d.startHubs, d.publishFor, d.disaster, d.collect, d.verdict} {
 		if err := step(ctx); err != nil {
-			return fmt.Errorf("demo: %w", err)
+			return d.explain(fmt.Errorf("demo: %w", err))
 		}
 	}
 	return nil
+}
+
+// explain points to the logs where an error does not say what to try itself.
+func (d *demo) explain(err error) error {
+	if is[*tryError](err) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return withTry(err, "tail %s/*.log", quote(filepath.Join(d.dir, "logs")))
 }
 
 func (d *demo) makeDir() (err error) {
@@ -159,8 +167,7 @@ func (d *demo) end(cause error) error {
 		return nil
 	case errors.Is(cause, context.Canceled):
 		return os.RemoveAll(d.dir)
-	case cause != nil:
-		d.show.step("logs", "%s", filepath.Join(d.dir, "logs"))
+	case cause != nil: // the logs are wanted
 		return nil
 	}
 	return d.tidy()
