@@ -135,6 +135,9 @@ func (l *loader) segment(p wal.Pos, frame []byte) error {
 	if err != nil {
 		return err
 	}
+	if m.seq > journal.MaxSeq || m.epoch > m.seq {
+		return fmt.Errorf("outbox: seq %d, epoch %d: %w", m.seq, m.epoch, journal.ErrMalformed)
+	}
 	k, known := s.marks[m.seq]
 	if known && k.item.hash != m.hash {
 		return fmt.Errorf("outbox: %s seq %d: %w", s.id, m.seq, journal.ErrFork)
@@ -157,7 +160,7 @@ func (l *loader) segment(p wal.Pos, frame []byte) error {
 // ack notes what became of a segment, even if the segment itself is not found: then nothing is lost.
 func (l *loader) ack(a ack) {
 	s := l.chains[a.incarnation]
-	if s == nil {
+	if s == nil || a.link.Seq > journal.MaxSeq {
 		return // all of its segments are gone
 	}
 	k, known := s.marks[a.link.Seq]
@@ -176,6 +179,11 @@ func (l *loader) mark(frame []byte) error {
 	if err := journal.Decode(frame[1:], &c); err != nil {
 		return err
 	}
+	for _, live := range c.Live {
+		if live.First > live.Last || live.Last > c.Tip.Seq || c.Tip.Seq > journal.MaxSeq {
+			return fmt.Errorf("outbox: checkpoint of seq %d to %d, tip %d: %w", live.First, live.Last, c.Tip.Seq, journal.ErrMalformed)
+		}
+	}
 	s, err := l.chain(c.Stream, c.Incarnation, c.Tag)
 	if err != nil {
 		return err
@@ -193,6 +201,9 @@ func (l *loader) lost() []journal.GapNote {
 	for _, s := range l.sorted() {
 		missing := map[uint64]bool{}
 		for _, span := range s.expected(l.dropped) {
+			if n := uint64(l.b.o.Quota / ackSize); span.Last-span.First > n {
+				span.First = span.Last - n // the log never held more
+			}
 			for seq := span.First; seq <= span.Last; seq++ {
 				k := s.marks[seq]
 				if k.item.state != 0 || k.present && !missing[k.item.epoch] {
