@@ -20,16 +20,16 @@ import (
 	"github.com/streembit/edge/transport/transporttest"
 )
 
-// swarm is many hubs that know each other's addresses from the fleet's log. Others get to know one address: hub 0's.
-type swarm struct {
+// forty is many hubs that know each other's addresses from the fleet's log. Others get to know one address: hub 0's.
+type forty struct {
 	*transporttest.World
 	bundle *fleet.Fleet // tells hub 0's address and no other
 	nodes  map[edge.ID]*p2p.Node
 	stores map[edge.ID]*transporttest.Store
 }
 
-func newSwarm(t *testing.T, hubs int) *swarm {
-	s := &swarm{World: transporttest.NewWorld(t, hubs, 1), nodes: map[edge.ID]*p2p.Node{}, stores: map[edge.ID]*transporttest.Store{}}
+func newForty(t *testing.T, hubs int) *forty {
+	s := &forty{World: transporttest.NewWorld(t, hubs, 1), nodes: map[edge.ID]*p2p.Node{}, stores: map[edge.ID]*transporttest.Store{}}
 	var grants []fleet.Grant
 	for _, h := range s.Hubs {
 		st := transporttest.NewStore(s.Fleet, 0)
@@ -46,7 +46,7 @@ func newSwarm(t *testing.T, hubs int) *swarm {
 
 // join connects every hub with all others and waits until all routing tables are as full as they can be: a state that
 // hubs reach by themselves in time, by the look-ups that they do anyway.
-func (s *swarm) join(t *testing.T) {
+func (s *forty) join(t *testing.T) {
 	t.Helper()
 	s.each(func(id edge.ID, n *p2p.Node) {
 		for _, other := range s.HubIDs() {
@@ -70,7 +70,7 @@ func (s *swarm) join(t *testing.T) {
 }
 
 // each runs f for all hubs, eight at a time.
-func (s *swarm) each(f func(edge.ID, *p2p.Node)) {
+func (s *forty) each(f func(edge.ID, *p2p.Node)) {
 	var all sync.WaitGroup
 	slots := make(chan struct{}, 8)
 	for id, n := range s.nodes {
@@ -108,7 +108,7 @@ func capacity(self edge.ID, others []edge.ID) int {
 
 // publish sends segments, several at a time, and waits until each is on every hub of its bucket: Publish itself
 // returns at a majority and leaves the rest under way.
-func (s *swarm) publish(t *testing.T, from *p2p.Node, segs []*journal.Segment) {
+func (s *forty) publish(t *testing.T, from *p2p.Node, segs []*journal.Segment) {
 	t.Helper()
 	p := transport.NewPublisher(from, fixed(s.bundle))
 	defer p.Close()
@@ -136,7 +136,7 @@ func (s *swarm) publish(t *testing.T, from *p2p.Node, segs []*journal.Segment) {
 func TestFortyHubsHoldTheirBucketsAndNothingElse(t *testing.T) {
 	began := time.Now()
 	phase := func(what string) { t.Logf("%6.2f s: %s", time.Since(began).Seconds(), what) }
-	s := newSwarm(t, 40)
+	s := newForty(t, 40)
 	phase("40 hubs are up")
 	s.join(t)
 	phase("routing tables are full")
@@ -172,7 +172,7 @@ func TestFortyHubsHoldTheirBucketsAndNothingElse(t *testing.T) {
 }
 
 // checkLookups compares what the DHT finds with what the hub list says.
-func (s *swarm) checkLookups(t *testing.T, segs []*journal.Segment) {
+func (s *forty) checkLookups(t *testing.T, segs []*journal.Segment) {
 	t.Helper()
 	keys := map[journal.Hash]bool{}
 	for _, seg := range segs {
@@ -200,7 +200,7 @@ func (s *swarm) checkLookups(t *testing.T, segs []*journal.Segment) {
 }
 
 // checkPull fetches a chain as a reader does: each bucket from the hubs that Place names, whose addresses the DHT finds.
-func (s *swarm) checkPull(t *testing.T, reader *p2p.Node, c journal.Chain, segs []*journal.Segment) {
+func (s *forty) checkPull(t *testing.T, reader *p2p.Node, c journal.Chain, segs []*journal.Segment) {
 	t.Helper()
 	want := slices.DeleteFunc(slices.Clone(segs), func(seg *journal.Segment) bool { return seg.Chain != c })
 	for len(want) > 0 {
