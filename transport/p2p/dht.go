@@ -41,6 +41,7 @@ func (n *Node) startDHT() error {
 		dht.RoutingTableFilter(n.routable),
 		dht.QueryFilter(n.askable),
 		dht.BootstrapPeersFunc(n.bootstrapPeers),
+		dht.WithCustomMessageSender(newAsker),
 	)
 	if err != nil {
 		return fmt.Errorf("p2p: starting DHT: %w", err)

@@ -155,3 +155,30 @@ func (h rawHost) kad(ctx context.Context, to peer.ID, p protocol.ID, m *pb.Messa
 	answer := &pb.Message{}
 	return answer, proto.Unmarshal(raw, answer)
 }
+
+// serveKad answers every request of the Kademlia protocol with an empty answer.
+func serveKad(s network.Stream) {
+	defer func() { _ = s.Close() }()
+	r := bufio.NewReader(s)
+	for {
+		n, err := binary.ReadUvarint(r)
+		if err != nil || n > 1<<20 {
+			return
+		}
+		body := make([]byte, n)
+		if _, err := io.ReadFull(r, body); err != nil {
+			return
+		}
+		m := &pb.Message{}
+		if proto.Unmarshal(body, m) != nil {
+			return
+		}
+		answer, err := proto.Marshal(pb.NewMessage(m.GetType(), m.GetKey(), 0))
+		if err != nil {
+			return
+		}
+		if _, err := s.Write(append(binary.AppendUvarint(nil, uint64(len(answer))), answer...)); err != nil {
+			return
+		}
+	}
+}

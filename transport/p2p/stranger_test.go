@@ -74,7 +74,7 @@ func TestStrangerGetsNothing(t *testing.T) {
 
 	stranger := newRawHost(t)
 	kad := protocol.ID("/streembit/" + w.Fleet().ID().String() + "/kad/1.0.0")
-	stranger.SetStreamHandler(kad, func(s network.Stream) { _ = s.Reset() }) // poses as a server of the DHT
+	stranger.SetStreamHandler(kad, serveKad) // poses as a server of the DHT
 	for what, err := range attempts(t, stranger, hub, w, known, fresh) {
 		if err == nil {
 			t.Errorf("a stranger's %s succeeded", what)
@@ -89,7 +89,7 @@ func TestStrangerGetsNothing(t *testing.T) {
 
 	// The control: the same calls by a member, so that the test can fail.
 	member := newRawHost(t)
-	member.SetStreamHandler(kad, func(s network.Stream) { _ = s.Reset() })
+	member.SetStreamHandler(kad, serveKad)
 	w.Grant(t, fleet.Grant{Member: member.key.ID(), Name: "raw", Roles: fleet.Hub})
 	for what, err := range attempts(t, member, hub, w, known, fresh) {
 		if err != nil {
@@ -105,16 +105,16 @@ func TestStrangerGetsNothing(t *testing.T) {
 	checkTables(t, hub, stranger, member)
 }
 
-// checkTables looks for the two in a hub's routing table after what kad-dht does with a new connection was done.
+// checkTables waits until the hub's DHT has taken in the member, who came last and answers as the stranger does.
 func checkTables(t *testing.T, hub *p2p.Node, stranger, member rawHost) {
 	t.Helper()
-	hub.FleetChanged() // the member was granted its role; the stranger's connection is closed
+	transporttest.WaitFor(t, "the member is in the routing table", func() (bool, string) {
+		return slices.Contains(hub.Known(), member.key.ID()), ""
+	})
 	if slices.Contains(hub.Known(), stranger.key.ID()) {
 		t.Error("the stranger is in the routing table")
 	}
-	if !slices.Contains(hub.Known(), member.key.ID()) {
-		t.Error("the member is not in the routing table")
-	}
+	hub.FleetChanged()
 	for _, p := range hub.Peers() {
 		if p.ID == stranger.key.ID() {
 			t.Error("the stranger is still connected after FleetChanged")
@@ -143,5 +143,26 @@ func TestRevokedMemberIsDropped(t *testing.T) {
 	hub.FleetChanged()
 	if len(hub.Known()) != 0 || len(hub.Peers()) != 0 {
 		t.Errorf("a former member is known (%v) or connected (%v)", hub.Known(), hub.Peers())
+	}
+}
+
+// A hub that answers PUT_VALUE with nothing crashed every member that asked it, before asker.
+func TestFaultyHubDoesNotCrashMembers(t *testing.T) {
+	w := transporttest.NewWorld(t, 0, 1)
+	faulty := newRawHost(t)
+	faulty.SetStreamHandler(protocol.ID("/streembit/"+w.Fleet().ID().String()+"/kad/1.0.0"), serveKad)
+	var addrs []string
+	for _, a := range faulty.Addrs() {
+		addrs = append(addrs, a.String())
+	}
+	w.Grant(t, fleet.Grant{Member: faulty.key.ID(), Name: "faulty", Roles: fleet.Hub, Addrs: addrs})
+	device := start(t, w, w.Devices[0], nil)
+	seg := w.Chain(t, w.Devices[0], "main").Next(1)
+	if err := device.PutHead(deadline(t), seg.SignedHeader()); err != nil {
+		t.Errorf("putting head: %v", err)
+	}
+	reader := start(t, w, w.Reader, nil)
+	if _, err := reader.Head(deadline(t), seg.Chain); !errors.Is(err, transport.ErrNoHead) {
+		t.Errorf("head: %v", err)
 	}
 }
