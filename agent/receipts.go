@@ -19,7 +19,7 @@ type ReceiptNote struct {
 	Seq      uint64       `json:"seq"`
 	Kind     journal.Kind `json:"kind"`
 	Readings uint32       `json:"readings"`
-	Hash     journal.Hash `json:"hash"`
+	Hash     string       `json:"hash"` // of the signed header, hexadecimal
 	Copies   int          `json:"copies"`
 	Time     int64        `json:"time"` // ms since 1970, by the system clock, right or not
 }
@@ -43,7 +43,7 @@ func OpenReceipts(path string) (*Receipts, error) {
 // Note writes one line and waits until it is on the disk.
 func (r *Receipts) Note(seg *journal.Segment, receipt transport.Receipt) error {
 	line, err := json.Marshal(ReceiptNote{Chain: seg.Chain.String(), Seq: seg.Seq, Kind: seg.Kind, Readings: seg.Count,
-		Hash: seg.Hash, Copies: len(receipt.Acked), Time: time.Now().UnixMilli()})
+		Hash: seg.Hash.String(), Copies: len(receipt.Acked), Time: time.Now().UnixMilli()})
 	if err != nil {
 		return fmt.Errorf("agent: noting receipt: %w", err)
 	}

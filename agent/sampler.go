@@ -120,7 +120,15 @@ func (s *sampler) read(ctx context.Context, sensor Sensor) ([]edge.Sample, error
 	if err == nil && len(samples) == 0 {
 		err = errors.New("the driver returned neither samples nor an error")
 	}
-	return samples, err
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range samples { // one bad value would spoil the pack that it travels in
+		if err := (edge.Reading{Sensor: s.probe.Name, Sample: v}).Validate(); err != nil {
+			return nil, err
+		}
+	}
+	return samples, nil
 }
 
 func (s *sampler) opened() {

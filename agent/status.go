@@ -15,12 +15,35 @@ type Status struct {
 	Clock     string            `json:"clock"` // synced, unsynced
 	Sensors   []Health          `json:"sensors"`
 	Streams   []StreamStatus    `json:"streams"`
-	Outbox    outbox.Status     `json:"outbox"`
+	Outbox    OutboxStatus      `json:"outbox"`
 	Copies    int               `json:"copies"` // of the segment published last …
 	Hubs      int               `json:"hubs"`   // … out of so many hubs
 	Published time.Time         `json:"published,omitzero"`
 	Error     string            `json:"error,omitempty"`      // why nothing is published, if so
 	HubErrors map[string]string `json:"hub_errors,omitempty"` // by hub
+}
+
+// OutboxStatus is what the device keeps because not enough hubs have it, and what it had to give up.
+type OutboxStatus struct {
+	Pending      int               `json:"pending"`       // segments that are not published
+	Held         int               `json:"held"`          // published, but not on two hubs yet
+	Readings     int64             `json:"readings"`      // in pending segments
+	Bytes        int64             `json:"bytes"`         // on disk
+	Published    uint64            `json:"published"`     // segments, since the start
+	Forgotten    uint64            `json:"forgotten"`     // segments dropped while only one hub had them: quota pressure
+	GivenUp      uint64            `json:"given_up"`      // segments dropped before they were published: quota pressure
+	LostReadings uint64            `json:"lost_readings"` // readings in those
+	Error        string            `json:"error,omitempty"`
+	Chains       map[string]string `json:"chains"` // the chain that each stream writes
+}
+
+func describeOutbox(o outbox.Status) OutboxStatus {
+	s := OutboxStatus{Pending: o.Pending, Held: o.Held, Readings: o.Readings, Bytes: o.Bytes, Published: o.Published,
+		Forgotten: o.Forgotten, GivenUp: o.GivenUp, LostReadings: o.LostRead, Error: o.Failed, Chains: map[string]string{}}
+	for stream, c := range o.Streams {
+		s.Chains[stream] = c.String()
+	}
+	return s
 }
 
 // StreamStatus is what is known of one stream before it is sealed.
@@ -32,7 +55,7 @@ type StreamStatus struct {
 
 // Status returns the present state. Safe to call while Run runs.
 func (a *Agent) Status() Status {
-	s := Status{Clock: "unsynced", Outbox: a.cfg.Outbox.Status()}
+	s := Status{Clock: "unsynced", Outbox: describeOutbox(a.cfg.Outbox.Status())}
 	if at, _ := a.cfg.Clock.Now(); at.Synced() {
 		s.Clock = "synced"
 	}

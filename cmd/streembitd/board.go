@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/streembit/edge/agent"
@@ -31,12 +30,15 @@ func openBoard(ctx context.Context, c boardConfig) (*hal.Board, error) {
 func probes(board *hal.Board, configs []sensorConfig) ([]agent.Probe, error) {
 	var out []agent.Probe
 	for _, c := range configs {
-		d, err := findDriver(c.Driver)
+		d, err := all.Find(c.Driver)
 		if err != nil {
 			return nil, usageError{fmt.Errorf("sensor %q: %w", c.Name, err)}
 		}
 		if time.Duration(c.Interval) < d.Fastest {
 			return nil, usageError{fmt.Errorf("sensor %q: interval = %q: a %s gives at most one reading per %s", c.Name, time.Duration(c.Interval), d.Name, d.Fastest)}
+		}
+		if err := d.Check(request(c), c.Options); err != nil {
+			return nil, usageError{fmt.Errorf("sensor %q: %w", c.Name, err)}
 		}
 		out = append(out, agent.Probe{
 			Name: c.Name, Driver: c.Driver, Stream: c.Stream, Every: time.Duration(c.Interval),
@@ -47,16 +49,7 @@ func probes(board *hal.Board, configs []sensorConfig) ([]agent.Probe, error) {
 }
 
 func connect(ctx context.Context, board *hal.Board, d sensors.Driver, c sensorConfig) (sensors.Sensor, error) {
-	return d.Connect(ctx, board, hal.Request{Bus: c.Bus, Addr: c.Addr, Pin: c.Pin}, c.Options)
+	return d.Connect(ctx, board, request(c), c.Options)
 }
 
-func findDriver(name string) (sensors.Driver, error) {
-	var names []string
-	for _, d := range all.Drivers() {
-		if d.Name == name {
-			return d, nil
-		}
-		names = append(names, d.Name)
-	}
-	return sensors.Driver{}, fmt.Errorf("driver %q is unknown: there are %s", name, strings.Join(names, ", "))
-}
+func request(c sensorConfig) hal.Request { return hal.Request{Bus: c.Bus, Addr: c.Addr, Pin: c.Pin} }

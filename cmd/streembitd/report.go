@@ -76,6 +76,9 @@ func printDevice(out io.Writer, d *agent.Status) error {
 	fmt.Fprintf(out, "clock: %s\n", d.Clock)
 	fmt.Fprintf(out, "outbox: %d segments pending, %d published but on one hub only, %d published since start, %s on disk\n",
 		d.Outbox.Pending, d.Outbox.Held, d.Outbox.Published, bytesText(d.Outbox.Bytes))
+	if d.Outbox.GivenUp > 0 || d.Outbox.Error != "" {
+		fmt.Fprintf(out, "ALARM: %d segments with %d readings given up unpublished: the outbox quota is spent %s\n", d.Outbox.GivenUp, d.Outbox.LostReadings, d.Outbox.Error)
+	}
 	switch {
 	case d.Error != "":
 		fmt.Fprintf(out, "publishing fails: %s\n", d.Error)

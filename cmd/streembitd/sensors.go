@@ -168,7 +168,7 @@ func readOnce(c *cobra.Command, cfg config, name string) (out []sample, err erro
 		if s.Name != name {
 			continue
 		}
-		d, err := findDriver(s.Driver)
+		d, err := all.Find(s.Driver)
 		if err != nil {
 			return nil, usageError{err}
 		}

@@ -90,16 +90,20 @@ func (s *Swarm) enrol(name string, role fleet.Role, site string) *Member {
 	return m
 }
 
-// FastSensors is device config that gives some 150 readings per second in three segments or so.
+// FastSensors is device config that gives some 100 readings per second in three segments or so.
 const FastSensors = `
 [[stream]]
 name = "main"
 batch_age = "300ms"
 [[sensor]]
+name = "door"
+driver = "gpio"
+pin = "GPIO17"
+interval = "10ms"
+[[sensor]]
 name = "bme280-0"
 driver = "bme280"
-addr = 0x76
-interval = "20ms"
+interval = "1s"
 [[sensor]]
 name = "machine"
 driver = "host"
