@@ -94,7 +94,7 @@ func TestPullRestampsAndExplains(t *testing.T) {
 			d.wall = 0
 			d.epoch(nil)
 			d.readings(5, 2)
-			old, last := d.chain(), d.all[5].Link()
+			old := d.chain()
 			w.publish(d.all...)
 			if r := w.pull(t, s.Sink); !r.Complete() {
 				t.Fatalf("report: %s", r)
@@ -105,7 +105,7 @@ func TestPullRestampsAndExplains(t *testing.T) {
 				}
 			}
 			d.readings(3, 2) // 6 to 8: lost with the old incarnation, 8 is known to have existed
-			last = d.all[8].Link()
+			last := d.all[8].Link()
 			d.life("main")
 			d.epoch(&journal.Continuation{Incarnation: old.Incarnation, Last: last})
 			d.note(journal.Note{Clock: &journal.ClockNote{Boot: d.boot, Mono: 1000, Wall: 1_700_000_001_000}})
