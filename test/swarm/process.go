@@ -26,15 +26,33 @@ type process struct {
 	done chan struct{}
 }
 
-// Build builds both programs once per test process and returns the folder they are in; Main removes it.
-var Build = sync.OnceValues(func() (string, error) {
+// programsDir is the environment variable in which Main says where the programs go.
+const programsDir = "STREEMBIT_TEST_PROGRAMS"
+
+// Main is for TestMain: it runs the tests and removes the programs that they built.
+func Main(m *testing.M) {
+	dir, err := os.MkdirTemp("", "streembit-programs-*")
+	if err == nil {
+		err = os.Setenv(programsDir, dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "swarm:", err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// build builds both programs, once per test process and only when a test asks for one.
+var build = sync.OnceValues(func() (string, error) {
 	root, err := moduleRoot()
 	if err != nil {
 		return "", err
 	}
-	dir, err := os.MkdirTemp("", "streembit-programs-*")
-	if err != nil {
-		return "", err
+	dir := os.Getenv(programsDir)
+	if dir == "" {
+		return "", errors.New("swarm: TestMain does not call swarm.Main")
 	}
 	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", dir, "./cmd/...")
 	build.Dir = root
@@ -44,15 +62,6 @@ var Build = sync.OnceValues(func() (string, error) {
 	}
 	return dir, nil
 })
-
-// Main is for TestMain: it runs the tests and removes the built programs.
-func Main(m *testing.M) {
-	code := m.Run()
-	if dir, err := Build(); err == nil {
-		_ = os.RemoveAll(dir)
-	}
-	os.Exit(code)
-}
 
 func moduleRoot() (string, error) {
 	dir, err := os.Getwd()
@@ -70,7 +79,7 @@ func moduleRoot() (string, error) {
 // Program returns the path of a built program.
 func Program(tb testing.TB, name string) string {
 	tb.Helper()
-	dir, err := Build()
+	dir, err := build()
 	check(tb, err)
 	return filepath.Join(dir, name)
 }
