@@ -70,7 +70,8 @@ func (a asker) exchange(ctx context.Context, to peer.ID, m *pb.Message, answered
 		_ = s.Reset()
 		return nil, fmt.Errorf("p2p: asking DHT: %w", errors.Join(ctx.Err(), err))
 	}
-	return answer, s.Close()
+	_ = s.Close() // the answer is there, whatever becomes of the stream
+	return answer, nil
 }
 
 // converse writes one length-prefixed message (unsigned varint) and reads one.

@@ -225,9 +225,26 @@ func (n *Node) Bootstrap(ctx context.Context) error {
 	if err := n.dialBootstrap(ctx); err != nil {
 		return err
 	}
-	if n.dht.RoutingTable().Size() == 0 {
-		return nil
+	var err error
+	for range refreshTries {
+		if n.dht.RoutingTable().Size() == 0 {
+			return nil // the first hub to start
+		}
+		if err = n.refresh(ctx); err == nil || ctx.Err() != nil || n.dht.RoutingTable().Size() > 0 {
+			return err
+		}
+		if err := n.seed(ctx); err != nil {
+			return err
+		}
 	}
+	return err
+}
+
+// refreshTries is how often Bootstrap tries: kad-dht throws out a peer whose one request failed, and at the start that
+// peer may be the only one.
+const refreshTries = 3
+
+func (n *Node) refresh(ctx context.Context) error {
 	select {
 	case err := <-n.dht.RefreshRoutingTable():
 		if err != nil {

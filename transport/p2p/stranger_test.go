@@ -5,6 +5,7 @@ package p2p_test
 import (
 	"errors"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	pb "github.com/libp2p/go-libp2p-kad-dht/pb"
@@ -124,22 +125,23 @@ func checkTables(t *testing.T, hub *p2p.Node, stranger, member rawHost) {
 
 func TestRevokedMemberIsDropped(t *testing.T) {
 	w := transporttest.NewWorld(t, 2, 0)
-	now := w.Fleet()
-	hub := startWith(t, p2p.Options{Signer: w.Hubs[0], Fleet: func() *fleet.Fleet { return now }, Listen: []string{tcpAddr},
+	var now atomic.Pointer[fleet.Fleet]
+	now.Store(w.Fleet())
+	hub := startWith(t, p2p.Options{Signer: w.Hubs[0], Fleet: now.Load, Listen: []string{tcpAddr},
 		Store: transporttest.NewStore(w.Fleet, 0)})
 	member := newRawHost(t)
 	kad := protocol.ID("/streembit/" + w.Fleet().ID().String() + "/kad/1.0.0")
 	member.SetStreamHandler(kad, func(s network.Stream) { _ = s.Reset() })
-	before := now
+	before := now.Load()
 	w.Grant(t, fleet.Grant{Member: member.key.ID(), Name: "raw", Roles: fleet.Hub})
-	now = w.Fleet()
+	now.Store(w.Fleet())
 	member.dial(t, hub)
 	transporttest.WaitFor(t, "connection", func() (bool, string) { return len(hub.Peers()) == 1, "" })
 	hub.FleetChanged()
 	if !slices.Contains(hub.Known(), member.key.ID()) {
 		t.Fatal("the member is not in the routing table")
 	}
-	now = before // as if the grant had been taken back
+	now.Store(before) // as if the grant had been taken back
 	hub.FleetChanged()
 	if len(hub.Known()) != 0 || len(hub.Peers()) != 0 {
 		t.Errorf("a former member is known (%v) or connected (%v)", hub.Known(), hub.Peers())
