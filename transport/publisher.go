@@ -4,7 +4,9 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -36,6 +38,9 @@ const putLimit = 30 * time.Second
 // straggle is how long Publish waits for the rest once a segment is published but not yet forgettable.
 const straggle = 500 * time.Millisecond
 
+// busyPause is the least time before a hub whose queue is full is asked again.
+const busyPause = 10 * time.Millisecond
+
 // NewPublisher returns a Publisher. fleet is asked anew for each segment, so hubs may come and go. Close it.
 func NewPublisher(put Putter, fleet func() *fleet.Fleet) *Publisher {
 	life, stop := context.WithCancel(context.Background())
@@ -61,7 +66,9 @@ func (p *Publisher) Publish(ctx context.Context, seg *journal.Segment, acked []e
 	if err != nil {
 		return r, err
 	}
-	answers := p.send(r, seg.Bytes())
+	settled := make(chan struct{})
+	defer close(settled)
+	answers := p.send(r, seg.Bytes(), settled)
 	var grace <-chan time.Time
 	for open := len(r.Targets) - len(r.Acked); open > 0 && !r.Forgettable(); open-- {
 		if grace == nil && r.Published() {
@@ -125,8 +132,9 @@ type answer struct {
 	err error
 }
 
-// send starts one put per hub that has no copy yet. They outlive the call that began them, up to the limit.
-func (p *Publisher) send(r Receipt, segment []byte) <-chan answer {
+// send starts one put per hub that has no copy yet. They outlive the call that began them, up to the limit; but a hub
+// whose queue is full is asked again only until the call is settled, so that a frozen one holds nothing up.
+func (p *Publisher) send(r Receipt, segment []byte, settled <-chan struct{}) <-chan answer {
 	answers := make(chan answer, len(r.Targets))
 	for _, t := range r.Targets {
 		if slices.Contains(r.Acked, t.Member) {
@@ -136,6 +144,9 @@ func (p *Publisher) send(r Receipt, segment []byte) <-chan answer {
 			ctx, cancel := context.WithTimeout(p.life, p.limit)
 			defer cancel()
 			err := p.put.Put(ctx, t.Member, segment)
+			for busy(err) && pause(settled) {
+				err = p.put.Put(ctx, t.Member, segment)
+			}
 			if p.life.Err() == nil {
 				p.observe(t.Member, err)
 			}
@@ -143,4 +154,21 @@ func (p *Publisher) send(r Receipt, segment []byte) <-chan answer {
 		})
 	}
 	return answers
+}
+
+func busy(err error) bool {
+	var r *Refusal
+	return errors.As(err, &r) && r.Reason == RefusedBusy
+}
+
+// pause waits a moment and reports whether the call is still open.
+func pause(settled <-chan struct{}) bool {
+	t := time.NewTimer(busyPause + rand.N(busyPause))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-settled:
+		return false
+	}
 }
