@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/streembit/edge/collector"
 	"github.com/streembit/edge/journal"
@@ -19,12 +20,15 @@ import (
 // DefaultSchema is where the tables are unless Open is told otherwise.
 const DefaultSchema = "streembit"
 
+// width is how many connections a sink has at most: the collector writes as many chains at a time.
+const width = 4
+
 // createLock is the advisory lock under which tables are made, so that collectors may start together ("strmbit1").
 const createLock = 0x7374726d62697431
 
 // Sink writes to one schema of one database. It is a collector.Sink; several collectors may share the schema.
 type Sink struct {
-	pool   *pool
+	pool   *pgxpool.Pool
 	schema string
 }
 
@@ -34,16 +38,26 @@ func Open(ctx context.Context, dsn, schema string) (*Sink, error) {
 	if schema == "" {
 		schema = DefaultSchema
 	}
-	cfg, err := pgx.ParseConfig(dsn)
+	cfg, err := pgxpool.ParseConfig(dsn)
 	if err != nil {
 		return nil, fmt.Errorf("postgres: reading the address of the database: %w", err)
 	}
-	cfg.RuntimeParams["search_path"] = pgx.Identifier{schema}.Sanitize()
-	cfg.RuntimeParams["application_name"] = "streembit collector"
-	cfg.RuntimeParams["client_min_messages"] = "warning"
-	s := &Sink{pool: newPool(cfg), schema: schema}
+	params := cfg.ConnConfig.RuntimeParams
+	params["search_path"] = pgx.Identifier{schema}.Sanitize()
+	params["application_name"] = "streembit collector"
+	params["client_min_messages"] = "warning"
+	cfg.MaxConns = width
+	cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, incoming)
+		return err
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("postgres: reading the address of the database: %w", err)
+	}
+	s := &Sink{pool: pool, schema: schema}
 	if err := s.tx(ctx, s.prepare); err != nil {
-		s.pool.close()
+		pool.Close()
 		return nil, fmt.Errorf("postgres: preparing schema %s: %w", schema, err)
 	}
 	return s, nil
@@ -55,9 +69,7 @@ const incoming = `CREATE TEMPORARY TABLE incoming (
 	seq bigint, idx integer, boot text, mono_ms bigint, clock text) ON COMMIT DELETE ROWS`
 
 func (s *Sink) tx(ctx context.Context, do func(context.Context, pgx.Tx) error) error {
-	return s.pool.with(ctx, func(conn *pgx.Conn) error {
-		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return do(ctx, tx) })
-	})
+	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return do(ctx, tx) })
 }
 
 func (s *Sink) prepare(ctx context.Context, tx pgx.Tx) error {
@@ -87,33 +99,31 @@ func (s *Sink) prepare(ctx context.Context, tx pgx.Tx) error {
 
 // Close closes the connections.
 func (s *Sink) Close() error {
-	s.pool.close()
+	s.pool.Close()
 	return nil
 }
 
 // Query runs do on a connection that has the tables in its search path.
 func (s *Sink) Query(ctx context.Context, do func(context.Context, *pgx.Conn) error) error {
-	return s.pool.with(ctx, func(conn *pgx.Conn) error { return do(ctx, conn) })
+	return s.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error { return do(ctx, conn.Conn()) })
 }
 
 // Marks returns every chain's checkpoint and open gaps, all of one moment.
 func (s *Sink) Marks(ctx context.Context) (map[journal.Chain]collector.Mark, error) {
 	marks := map[journal.Chain]collector.Mark{}
 	opt := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
-	err := s.pool.with(ctx, func(conn *pgx.Conn) error {
-		return pgx.BeginTxFunc(ctx, conn, opt, func(tx pgx.Tx) error {
-			names, err := readMarks(ctx, tx, marks)
-			if err != nil {
-				return err
-			}
-			gaps, err := openGaps(ctx, tx, `true`)
-			for id, list := range gaps {
-				m := marks[names[id]]
-				m.Gaps = list
-				marks[names[id]] = m
-			}
+	err := pgx.BeginTxFunc(ctx, s.pool, opt, func(tx pgx.Tx) error {
+		names, err := readMarks(ctx, tx, marks)
+		if err != nil {
 			return err
-		})
+		}
+		gaps, err := openGaps(ctx, tx, `true`)
+		for id, list := range gaps {
+			m := marks[names[id]]
+			m.Gaps = list
+			marks[names[id]] = m
+		}
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("postgres: reading checkpoints: %w", err)
@@ -179,10 +189,7 @@ func (s *Sink) Drop(ctx context.Context) error {
 	if s.schema == "public" {
 		return errors.New("postgres: dropping schema public: refused")
 	}
-	err := s.pool.with(ctx, func(conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, `DROP SCHEMA IF EXISTS `+pgx.Identifier{s.schema}.Sanitize()+` CASCADE`)
-		return err
-	})
+	_, err := s.pool.Exec(ctx, `DROP SCHEMA IF EXISTS `+pgx.Identifier{s.schema}.Sanitize()+` CASCADE`)
 	if err != nil {
 		return fmt.Errorf("postgres: dropping schema %s: %w", s.schema, err)
 	}
