@@ -98,7 +98,7 @@ func (s *size) UnmarshalText(text []byte) error {
 func loadConfig(path string) (config, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return config{}, usageError{fmt.Errorf("reading config: %w", err)}
+		return config{}, usageError{fmt.Errorf("reading config: %w\ntry: --config with the file that docs/operations.md describes", err)}
 	}
 	c := config{Log: "info", Clock: "kernel", Board: boardConfig{Name: "auto"},
 		Outbox: outboxConfig{Quota: 256 << 20, Durability: "balanced"}, Store: storeConfig{Quota: 10 << 30}}

@@ -4,7 +4,9 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -26,7 +28,7 @@ func newIDCommand() *cobra.Command {
 			path := filepath.Join(state, "key.pem")
 			key, err := fleet.LoadOrCreateKey(path)
 			if err != nil {
-				return err
+				return keyError(err, state)
 			}
 			if asJSON {
 				return json.NewEncoder(c.OutOrStdout()).Encode(map[string]string{"id": key.ID().String(), "key": path})
@@ -39,6 +41,17 @@ func newIDCommand() *cobra.Command {
 	c.Flags().StringVar(&state, "state", defaultState, "state folder")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
+}
+
+// keyError adds what helps: a missing key is made, an exposed one is hidden again.
+func keyError(err error, state string) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w\ntry: streembitd id --state %s", err, state)
+	case errors.Is(err, fleet.ErrExposedKey):
+		return fmt.Errorf("%w\ntry: chmod 600 %s", err, filepath.Join(state, "key.pem"))
+	}
+	return err
 }
 
 // defaultState is where the service keeps its state.

@@ -102,7 +102,7 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.Is(err, transport.ErrUnreachable), errors.Is(err, errNotRunning):
 		return exitUnreachable
-	case errors.As(err, &refusal):
+	case errors.As(err, &refusal), errors.Is(err, errNotGranted):
 		return exitRefused
 	case errors.Is(err, journal.ErrForeignSigner), errors.Is(err, journal.ErrNotCanonical), errors.Is(err, journal.ErrMalformed),
 		errors.Is(err, fleet.ErrNotOwner), errors.Is(err, fleet.ErrRollback), errors.Is(err, fleet.ErrWrongFleet):

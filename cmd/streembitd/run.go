@@ -9,7 +9,9 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/streembit/edge/agent"
@@ -83,14 +85,37 @@ func serve(ctx context.Context, cfg config, logger *slog.Logger) (err error) {
 	if p.agent != nil {
 		group.Go(func() error { return p.agent.Run(ctx) })
 	}
-	group.Go(func() error {
-		<-ctx.Done()
-		return nil
-	})
+	group.Go(func() error { return p.reload(ctx) })
 	logger.Info("ready", "id", p.key.ID(), "roles", cfg.Roles, "fleet", p.fleet.Load().ID(), "addrs", p.node.Addrs())
 	err = group.Wait()
 	logger.Info("stopping", "err", err)
 	return err
+}
+
+// reload takes a newer fleet.cbor on SIGHUP, until ctx ends. One that cannot be proven or is older changes nothing.
+func (p *program) reload(ctx context.Context) error {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	for {
+		select {
+		case <-hangup:
+		case <-ctx.Done():
+			return nil
+		}
+		known := p.fleet.Load()
+		f, err := fleet.Load(p.cfg.file("fleet.cbor"), known.ID())
+		if err == nil {
+			err = f.Newer(known)
+		}
+		if err != nil {
+			p.logger.Error("fleet.cbor not taken, the known one stays", "err", err)
+			continue
+		}
+		p.fleet.Store(f)
+		p.node.FleetChanged()
+		p.logger.Info("fleet.cbor taken", "version", f.State().Version, "members", len(f.Members()))
+	}
 }
 
 func (p *program) open(ctx context.Context) error {
@@ -99,7 +124,7 @@ func (p *program) open(ctx context.Context) error {
 	}
 	key, err := fleet.LoadKey(p.cfg.file("key.pem"))
 	if err != nil {
-		return fmt.Errorf("%w\ntry: streembitd id --state %s", err, p.cfg.State)
+		return keyError(err, p.cfg.State)
 	}
 	p.key = key
 	f, err := fleet.Load(p.cfg.file("fleet.cbor"), journal.FleetID{})
@@ -124,6 +149,9 @@ func (p *program) open(ctx context.Context) error {
 	return nil
 }
 
+// errNotGranted: the fleet's log gives this member no such role.
+var errNotGranted = errors.New("the fleet refuses this member")
+
 // checkRoles refuses to run a role that the fleet has not granted: its segments would be refused anyway.
 func (p *program) checkRoles(f *fleet.Fleet) error {
 	for _, name := range p.cfg.Roles {
@@ -132,8 +160,8 @@ func (p *program) checkRoles(f *fleet.Fleet) error {
 			return usageError{err}
 		}
 		if !f.Is(p.key.ID(), role) {
-			return fmt.Errorf("this member may not be a %s in fleet %s\ntry: streembit fleet add %s --role %s --name NAME, then copy fleet.cbor again",
-				name, f.State().Name, p.key.ID(), name)
+			return fmt.Errorf("%w: it may not be a %s in fleet %s\ntry: streembit fleet add %s --role %s --name NAME, then copy fleet.cbor again",
+				errNotGranted, name, f.State().Name, p.key.ID(), name)
 		}
 	}
 	return nil
