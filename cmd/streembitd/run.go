@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"sync/atomic"
 	"syscall"
 
@@ -169,8 +170,8 @@ func (p *program) checkRoles(f *fleet.Fleet) error {
 
 func (p *program) close() error {
 	var errs []error
-	for i := len(p.closers) - 1; i >= 0; i-- {
-		errs = append(errs, p.closers[i].Close())
+	for _, c := range slices.Backward(p.closers) {
+		errs = append(errs, c.Close())
 	}
 	return errors.Join(errs...)
 }
