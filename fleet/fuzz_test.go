@@ -4,6 +4,7 @@ package fleet_test
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 
 	"github.com/streembit/edge/fleet"
@@ -35,11 +36,11 @@ func FuzzBundle(f *testing.F) {
 		if len(data) == 0 || len(data) > journal.MaxSegment/2 {
 			return
 		}
-		states := append(parts.States[:len(parts.States):len(parts.States)], fleet.SignPayload(t, key(1), data))
+		states := append(slices.Clip(parts.States), fleet.SignPayload(t, key(1), data))
 		if enc, err := (fleet.Bundle{States: states}).Encode(); err == nil {
 			roundTrip(t, enc)
 		}
-		log := append(parts.Log[:len(parts.Log):len(parts.Log)], fleet.LogEntry(t, base.LogChain(), parts.Log, key(1), data, int(data[0]&0x1f)))
+		log := append(slices.Clip(parts.Log), fleet.LogEntry(t, base.LogChain(), parts.Log, key(1), data, int(data[0]&0x1f)))
 		if enc, err := (fleet.Bundle{States: parts.States, Log: log}).Encode(); err == nil {
 			roundTrip(t, enc)
 		}

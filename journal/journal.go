@@ -75,11 +75,17 @@ func (i Incarnation) String() string { return hex.EncodeToString(i[:]) }
 func (b BootID) String() string      { return hex.EncodeToString(b[:]) }
 func (h Hash) String() string        { return hex.EncodeToString(h[:]) }
 
-// MarshalText writes hexadecimal, so that JSON and logs show it. The same holds for the other ids.
-func (f FleetID) MarshalText() ([]byte, error)     { return []byte(f.String()), nil }
+// MarshalText writes hexadecimal, so that JSON and logs show it.
+func (f FleetID) MarshalText() ([]byte, error) { return []byte(f.String()), nil }
+
+// MarshalText writes hexadecimal, so that JSON and logs show it.
 func (i Incarnation) MarshalText() ([]byte, error) { return []byte(i.String()), nil }
-func (b BootID) MarshalText() ([]byte, error)      { return []byte(b.String()), nil }
-func (h Hash) MarshalText() ([]byte, error)        { return []byte(h.String()), nil }
+
+// MarshalText writes hexadecimal, so that JSON and logs show it.
+func (b BootID) MarshalText() ([]byte, error) { return []byte(b.String()), nil }
+
+// MarshalText writes hexadecimal, so that JSON and logs show it.
+func (h Hash) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
 
 // ParseFleetID reads the 32 hexadecimal digits that String writes.
 func ParseFleetID(s string) (FleetID, error) {

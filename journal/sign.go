@@ -144,8 +144,8 @@ type SoftKey struct{ key ed25519.PrivateKey }
 // NewSoftKey wraps an Ed25519 private key.
 func NewSoftKey(key ed25519.PrivateKey) SoftKey { return SoftKey{key} }
 
-// ID returns the public key.
-func (k SoftKey) ID() edge.ID { return edge.ID(k.key.Public().(ed25519.PublicKey)) }
+// ID returns the public key, the second half of what ed25519 calls a private key.
+func (k SoftKey) ID() edge.ID { return edge.ID(k.key[ed25519.SeedSize:]) }
 
 // Sign returns the Ed25519 signature of message (RFC 8032).
 func (k SoftKey) Sign(message []byte) ([]byte, error) { return ed25519.Sign(k.key, message), nil }

@@ -139,7 +139,9 @@ func (r retries) Less(i, j int) bool { return r[i].at.Before(r[j].at) }
 func (r retries) Swap(i, j int)      { r[i], r[j] = r[j], r[i] }
 
 // Push is heap.Interface.
-func (r *retries) Push(x any) { *r = append(*r, x.(retry)) }
+func (r *retries) Push(x any) {
+	*r = append(*r, x.(retry)) //nolint:errcheck // only later pushes, and only a retry; anything else must be loud
+}
 
 // Pop is heap.Interface.
 func (r *retries) Pop() any {

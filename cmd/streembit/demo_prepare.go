@@ -122,7 +122,11 @@ func freeAddrs(n int) (addrs []string, err error) {
 			return nil, fmt.Errorf("looking for free ports: %w", err)
 		}
 		defer l.Close() // all at the end, so that no port comes twice
-		addrs = append(addrs, fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", l.Addr().(*net.TCPAddr).Port))
+		_, port, err := net.SplitHostPort(l.Addr().String())
+		if err != nil {
+			return nil, fmt.Errorf("looking for free ports: %w", err)
+		}
+		addrs = append(addrs, "/ip4/127.0.0.1/tcp/"+port)
 	}
 	return addrs, nil
 }

@@ -17,7 +17,7 @@ func (d *demo) verdict(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer db.close() // it was only read
+	defer func() { _ = db.close() }() // it was only read
 	all, err := db.series(ctx)
 	if err != nil {
 		return err

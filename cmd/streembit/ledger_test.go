@@ -56,7 +56,7 @@ func TestLedgerSeries(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer db.close()
+	defer func() { _ = db.close() }()
 	all, err := db.series(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -49,7 +49,7 @@ func TestKill(t *testing.T) {
 		must(t, err)
 		must(t, cmd.Start())
 		lines, stop := bufio.NewScanner(out), 20+rand.IntN(300)
-		deadline := time.AfterFunc(30*time.Second, func() { cmd.Process.Kill() })
+		deadline := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Kill() })
 		n := 0
 		for lines.Scan() {
 			if f := strings.Fields(lines.Text()); len(f) == 3 && f[0] == "acked" {

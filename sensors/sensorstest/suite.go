@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -74,19 +75,10 @@ func checkDriver(t *testing.T, c Case) {
 		}
 	}
 	for _, o := range d.Options {
-		if o.Doc == "" || len(o.Allowed) > 0 && !contains(o.Allowed, o.Default) {
+		if o.Doc == "" || len(o.Allowed) > 0 && !slices.Contains(o.Allowed, o.Default) {
 			t.Errorf("option %+v: needs a Doc, and a Default that is allowed", o)
 		}
 	}
-}
-
-func contains(list []string, s string) bool {
-	for _, v := range list {
-		if v == s {
-			return true
-		}
-	}
-	return false
 }
 
 // connect opens the sensor behind a tap.

@@ -23,12 +23,11 @@ const fleetStream = "fleet"
 // no reference to segment.
 func (s *Store) Put(ctx context.Context, segment []byte) error {
 	err := s.put(ctx, segment)
-	var r *transport.Refusal
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err == nil {
 		s.stats.Puts++
-	} else if errors.As(err, &r) {
+	} else if r, ok := errors.AsType[*transport.Refusal](err); ok {
 		s.stats.Refused[r.Reason]++
 	}
 	return err

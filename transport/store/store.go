@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -206,10 +207,7 @@ func (s *Store) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.stats
-	st.Refused = map[transport.Reason]uint64{}
-	for r, n := range s.stats.Refused {
-		st.Refused[r] = n
-	}
+	st.Refused = maps.Clone(s.stats.Refused)
 	for _, h := range s.chains {
 		if n := h.count(); n > 0 {
 			st.Chains++
