@@ -43,9 +43,10 @@ var layers = []layer{
 	{dir: "transport/...", may: []string{".", "journal/...", "fleet", "transport/..."}},
 	{dir: "transport/store", may: []string{".", "journal/...", "fleet", "transport"}},
 	{dir: "collector/...", may: []string{".", "journal", "fleet", "transport", "collector/..."}},
+	{dir: "cmd/internal/cli"},
 	// streembitd must stay small: neither a sink nor its database driver is linked into it.
 	{dir: "cmd/streembitd/...", may: []string{".", "boards/...", "hal/...", "sensors/...", "journal/...", "fleet",
-		"agent/...", "transport/...", "cmd/streembitd/..."}},
+		"agent/...", "transport/...", "cmd/streembitd/...", "cmd/internal/cli"}},
 	{dir: "cmd/streembit/...", may: []string{"./..."}},
 	{dir: "test/...", may: []string{"./..."}},
 	{dir: "bench/...", may: []string{"./..."}},

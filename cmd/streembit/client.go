@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/streembit/edge"
+	"github.com/streembit/edge/cmd/internal/cli"
 	"github.com/streembit/edge/fleet"
 	"github.com/streembit/edge/journal"
 	"github.com/streembit/edge/transport"
@@ -41,17 +42,17 @@ func dial(ctx context.Context, log *slog.Logger, dir stateDir) (*client, error) 
 	}
 	c.fleet, err = fleet.Load(dir.bundle(), journal.FleetID{})
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, withTry(err, "cp FOLDER-OF-THE-OWNER/%s %s", bundleName, quote(dir.bundle()))
+		return nil, cli.Try(err, "cp FOLDER-OF-THE-OWNER/%s %s", bundleName, cli.Quote(dir.bundle()))
 	}
 	if err != nil {
 		return nil, err
 	}
 	if !c.fleet.Is(key.ID(), fleet.Collector) {
-		return nil, withTry(fmt.Errorf("%s may not collect in fleet %s: %w", key.ID(), c.fleet.State().Name, journal.ErrNotReader),
-			"streembit fleet add %s --role collector --name server --reader %s", key.ID(), quote(dir.readerPub()))
+		return nil, cli.Try(fmt.Errorf("%s may not collect in fleet %s: %w", key.ID(), c.fleet.State().Name, journal.ErrNotReader),
+			"streembit fleet add %s --role collector --name server --reader %s", key.ID(), cli.Quote(dir.readerPub()))
 	}
 	if len(c.fleet.Hubs()) == 0 {
-		return nil, withTry(transport.ErrNoHubs, "streembit fleet add ID --role hub --name hub-1 --addr /ip4/ADDRESS/tcp/32321")
+		return nil, cli.Try(transport.ErrNoHubs, "streembit fleet add ID --role hub --name hub-1 --addr /ip4/ADDRESS/tcp/32321")
 	}
 	c.node, err = p2p.New(ctx, p2p.Options{Signer: key, Fleet: func() *fleet.Fleet { return c.fleet }, Logger: log.With("part", "p2p")})
 	if err != nil {
@@ -80,7 +81,7 @@ func (c *client) shorten(err error) error {
 
 func needID(err error, dir stateDir) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return withTry(err, "streembit id --state %s", quote(string(dir)))
+		return cli.Try(err, "streembit id --state %s", cli.Quote(string(dir)))
 	}
 	return err
 }
@@ -101,10 +102,10 @@ func (c *client) devices(selectors []string) ([]edge.ID, error) {
 		}
 		switch len(found) {
 		case 0:
-			return nil, withTry(usagef("no device of the fleet is called %q", s), "streembit fleet show")
+			return nil, cli.Try(cli.Usagef("no device of the fleet is called %q", s), "streembit fleet show")
 		case 1:
 		default:
-			return nil, withTry(usagef("%q means %s: name one by its id", s, strings.Join(found, " and ")), "streembit fleet show")
+			return nil, cli.Try(cli.Usagef("%q means %s: name one by its id", s, strings.Join(found, " and ")), "streembit fleet show")
 		}
 	}
 	return ids, nil

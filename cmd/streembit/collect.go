@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/streembit/edge/cmd/internal/cli"
 	"github.com/streembit/edge/collector"
 	"github.com/streembit/edge/collector/postgres"
 	"github.com/streembit/edge/collector/sqlite"
@@ -21,7 +22,7 @@ func newCollect(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "collect",
 		Short: "Pull readings into a database",
-		Args:  cobra.ArbitraryArgs, RunE: group,
+		Args:  cobra.ArbitraryArgs, RunE: cli.Group,
 	}
 	cmd.AddCommand(newCollectRun(a))
 	return cmd
@@ -48,7 +49,7 @@ The config:
   # dsn = "postgres://me@db.example/readings"      # postgres
   # schema = "streembit"`,
 		Example: "  streembit collect run --config collect.toml --once",
-		Args:    args(cobra.NoArgs),
+		Args:    cli.Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := need(cmd, "--config collect.toml", "config"); err != nil {
 				return err
@@ -95,7 +96,7 @@ func collect(ctx context.Context, a *app, c collectConfig, asJSON bool) (err err
 		return err
 	}
 	if asJSON {
-		err = printJSON(a.out, viewReport(report))
+		err = cli.PrintJSON(a.out, viewReport(report))
 	} else {
 		_, err = fmt.Fprint(a.out, report)
 	}

@@ -3,13 +3,12 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 
-	"github.com/pelletier/go-toml/v2"
+	"github.com/streembit/edge/cmd/internal/cli"
 )
 
 // The sinks of streembit collect.
@@ -38,18 +37,17 @@ func loadCollectConfig(path string) (collectConfig, error) {
 	c := collectConfig{State: configDir("collector"), Sink: sinkConfig{Kind: sinkSQLite}}
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return c, withTry(usagef("reading config: %w", err), "streembit collect run --config FILE")
+		return c, cli.Try(cli.Usagef("reading config: %w", err), "streembit collect run --config FILE")
 	}
-	dec := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields()
-	if err := dec.Decode(&c); err != nil {
-		return c, withTry(usagef("config %s:\n%s", path, explainTOML(err)), "streembit collect run --help")
+	if err := cli.ParseTOML(data, &c); err != nil {
+		return c, cli.Try(cli.Usagef("config %s:\n%w", path, err), "streembit collect run --help")
 	}
 	base, err := filepath.Abs(filepath.Dir(path))
 	if err != nil {
 		return c, fmt.Errorf("reading config: %w", err)
 	}
 	if err := c.check(); err != nil {
-		return c, withTry(usagef("config %s: %w", path, err), "streembit collect run --help")
+		return c, cli.Try(cli.Usagef("config %s: %w", path, err), "streembit collect run --help")
 	}
 	for _, p := range []*string{&c.State, &c.Sink.Path} {
 		if *p != "" && !filepath.IsAbs(*p) {
@@ -79,16 +77,4 @@ func (c *collectConfig) check() error {
 		return fmt.Errorf(`sink.kind: %q: want "sqlite" or "postgres"`, s.Kind)
 	}
 	return nil
-}
-
-// explainTOML shows what go-toml found, with the line.
-func explainTOML(err error) string {
-	if strict, ok := errors.AsType[*toml.StrictMissingError](err); ok {
-		return strict.String() + "\nunknown key: check its spelling"
-	}
-	if decode, ok := errors.AsType[*toml.DecodeError](err); ok {
-		row, column := decode.Position()
-		return fmt.Sprintf("%s\nline %d, column %d: %v", decode.String(), row, column, decode)
-	}
-	return err.Error()
 }

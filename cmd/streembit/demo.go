@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/streembit/edge/cmd/internal/cli"
 )
 
 // demoOptions are the flags of streembit demo.
@@ -34,10 +36,10 @@ it got and writes it to a database.
 
 The last line counts: published = what the device had noted, outside its folder, as acknowledged by a majority of the hubs;
 pulled = exactly those, counted by SQL; verified = those that the collector's proof of signatures and hash links covers.`,
-		Args: args(cobra.NoArgs),
+		Args: cli.Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := o.check(); err != nil {
-				return withTry(&usageError{err}, "streembit demo --help")
+				return cli.Try(cli.Usage(err), "streembit demo --help")
 			}
 			return runDemo(cmd.Context(), a, o)
 		},
@@ -128,10 +130,10 @@ func runDemo(ctx context.Context, a *app, o demoOptions) (err error) {
 
 // explain points to the logs where an error does not say what to try itself.
 func (d *demo) explain(err error) error {
-	if is[*tryError](err) || errors.Is(err, context.Canceled) {
+	if cli.Tried(err) || errors.Is(err, context.Canceled) {
 		return err
 	}
-	return withTry(err, "tail %s/*.log", quote(filepath.Join(d.dir, "logs")))
+	return cli.Try(err, "tail %s/*.log", cli.Quote(filepath.Join(d.dir, "logs")))
 }
 
 func (d *demo) makeDir() (err error) {
@@ -152,7 +154,7 @@ func (d *demo) makeDir() (err error) {
 		return fmt.Errorf("demo: %w", err)
 	}
 	if len(entries) > 0 {
-		return withTry(usagef("--dir %s is not empty", d.dir), "streembit demo --dir %s", quote(filepath.Join(d.dir, "new")))
+		return cli.Try(cli.Usagef("--dir %s is not empty", d.dir), "streembit demo --dir %s", cli.Quote(filepath.Join(d.dir, "new")))
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/streembit/edge/cmd/internal/cli"
 	"github.com/streembit/edge/collector/sqlite"
 )
 
@@ -40,7 +41,7 @@ func openSQLite(path string) (*ledger, error) {
 	}
 	return &ledger{
 		place:   path,
-		example: fmt.Sprintf(`sqlite3 -header -column %s "SELECT * FROM latest"`, quote(path)),
+		example: fmt.Sprintf(`sqlite3 -header -column %s "SELECT * FROM latest"`, cli.Quote(path)),
 		close:   db.Close,
 		query: func(ctx context.Context, row func(func(...any) error) error, query string, args ...any) error {
 			return each(ctx, db, row, query, args...)

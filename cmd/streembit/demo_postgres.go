@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 
+	"github.com/streembit/edge/cmd/internal/cli"
 	"github.com/streembit/edge/collector/postgres"
 )
 
@@ -18,7 +19,7 @@ func openPostgres(ctx context.Context, dsn, schema string) (*ledger, error) {
 	shown := redact(dsn)
 	return &ledger{
 		place:   shown,
-		example: fmt.Sprintf(`psql %s -c "SELECT * FROM %s.latest"`, quote(shown), schema),
+		example: fmt.Sprintf(`psql %s -c "SELECT * FROM %s.latest"`, cli.Quote(shown), schema),
 		close:   sink.Close,
 		query:   sink.Each,
 		noted:   `SELECT * FROM json_to_recordset($1::json) AS j(chain text, seq bigint, readings bigint, hash text)`,

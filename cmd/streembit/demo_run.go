@@ -12,6 +12,8 @@ import (
 	"os/exec"
 	"strings"
 	"time"
+
+	"github.com/streembit/edge/cmd/internal/cli"
 )
 
 // startHubs starts every hub and waits until each answers on its status socket.
@@ -112,7 +114,7 @@ func (d *demo) collect(ctx context.Context) error {
 			d.show.live("collector", "starts for the first time, pulls from %s · %s", names(d.hubs[d.kill:]), time.Since(began).Truncate(time.Second))
 		}
 	}
-	if code := exitCode(c.cmd.ProcessState.ExitCode()); code != exitOK && code != exitUnverified { // the verdict counts what is missing
+	if code := cli.Code(c.cmd.ProcessState.ExitCode()); code != cli.OK && code != cli.Unverified { // the verdict counts what is missing
 		return fmt.Errorf("the collector failed (%v): %s", c.cmd.ProcessState, c.lastWords())
 	}
 	if err := json.Unmarshal(out.Bytes(), &d.report); err != nil {

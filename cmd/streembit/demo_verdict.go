@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/streembit/edge/cmd/internal/cli"
 )
 
 // verdict counts in the database what the device had noted as published, shows the latest values and says how it went.
@@ -36,7 +38,7 @@ func (d *demo) verdict(ctx context.Context) error {
 	verified := int(d.report.Verified) - got.beyond - forged(got)
 	fmt.Fprintf(d.app.out, "published=%d pulled=%d verified=%d missing=%d db=%s\n", published, got.pulled, verified, missing, db.place)
 	if published == 0 || got.pulled != published || verified != published || missing != 0 {
-		return withTry(fmt.Errorf("readings were lost or changed: %w", errUnverified), "streembit demo --keep, then read the logs")
+		return cli.Try(fmt.Errorf("readings were lost or changed: %w", errUnverified), "streembit demo --keep, then read the logs")
 	}
 	return nil
 }
@@ -87,12 +89,12 @@ const sparkWidth = 24
 
 func (d *demo) showSeries(all []series) {
 	fmt.Fprintln(d.app.err)
-	t := newTable(d.app.out, 1, 4)
-	t.row("  SENSOR", "LATEST", "UNIT", "COURSE", "READINGS")
+	t := cli.NewTable(d.app.out, 1, 4)
+	t.Row("  SENSOR", "LATEST", "UNIT", "COURSE", "READINGS")
 	for _, s := range all {
-		t.row("  "+s.name, shorten(s.latest, 20), s.unit, sparkline(s.values, sparkWidth), number(s.readings))
+		t.Row("  "+s.name, shorten(s.latest, 20), s.unit, sparkline(s.values, sparkWidth), number(s.readings))
 	}
-	t.flush()
+	t.Flush()
 }
 
 func shorten(s string, width int) string {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/streembit/edge/cmd/internal/cli"
 	"github.com/streembit/edge/fleet"
 	"github.com/streembit/edge/journal"
 )
@@ -27,7 +28,7 @@ const bundleName = "fleet.cbor"
 func (d fleetDir) load() (*fleet.Fleet, error) {
 	f, err := fleet.Load(d.bundle(), journal.FleetID{})
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, withTry(err, "streembit fleet init --name lab --dir %s", quote(string(d)))
+		return nil, cli.Try(err, "streembit fleet init --name lab --dir %s", cli.Quote(string(d)))
 	}
 	return f, err
 }
@@ -36,7 +37,7 @@ func newFleet(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "fleet",
 		Short: "Found a fleet, add members, show who may do what",
-		Args:  cobra.ArbitraryArgs, RunE: group,
+		Args:  cobra.ArbitraryArgs, RunE: cli.Group,
 	}
 	cmd.AddCommand(newFleetInit(a), newFleetAdd(a), newFleetShow(a))
 	return cmd

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/streembit/edge"
+	"github.com/streembit/edge/cmd/internal/cli"
 	"github.com/streembit/edge/fleet"
 )
 
@@ -29,7 +30,7 @@ func newFleetAdd(a *app) *cobra.Command {
 		Example: `  streembit fleet add 12D3KooW… --role hub --name hub-1 --site cellar --addr /ip4/192.0.2.7/tcp/32321
   streembit fleet add 12D3KooW… --role device --name pi-1
   streembit fleet add 12D3KooW… --role collector --name server --reader reader.pub`,
-		Args: args(cobra.ExactArgs(1)),
+		Args: cli.Args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, argv []string) error {
 			if err := need(cmd, argv[0]+" --role device --name pi-1", "role", "name"); err != nil {
 				return err
@@ -37,7 +38,7 @@ func newFleetAdd(a *app) *cobra.Command {
 			m.id = argv[0]
 			g, err := m.grant()
 			if err != nil {
-				return withTry(&usageError{err}, "streembit fleet add --help")
+				return cli.Try(cli.Usage(err), "streembit fleet add --help")
 			}
 			return addMember(a, fleetDir(dir), g)
 		},
@@ -97,7 +98,7 @@ func addMember(a *app, dir fleetDir, g fleet.Grant) error {
 	}
 	for _, o := range f.Members() {
 		if o.Name == g.Name && o.Member != g.Member {
-			return withTry(fmt.Errorf("adding %s: that name is taken by %s", g.Name, o.Member),
+			return cli.Try(fmt.Errorf("adding %s: that name is taken by %s", g.Name, o.Member),
 				"streembit fleet add %s --role %s --name %s", g.Member, g.Roles, g.Name+"-2")
 		}
 	}
@@ -117,7 +118,7 @@ func addMember(a *app, dir fleetDir, g fleet.Grant) error {
 	if err != nil {
 		return fmt.Errorf("adding %s: %w", g.Name, err)
 	}
-	fmt.Fprintf(a.err, "\nnext, copy %s to each member, into its state folder:\n  scp %s %s:/var/lib/streembit/%s\n", bundleName, quote(full), g.Name, bundleName)
+	fmt.Fprintf(a.err, "\nnext, copy %s to each member, into its state folder:\n  scp %s %s:/var/lib/streembit/%s\n", bundleName, cli.Quote(full), g.Name, bundleName)
 	return nil
 }
 
@@ -131,7 +132,7 @@ func enrol(f *fleet.Fleet, dir fleetDir, g fleet.Grant, now time.Time) (*fleet.F
 	}
 	owner, err := fleet.LoadKey(dir.owner())
 	if err != nil {
-		return nil, withTry(err, "cp BACKUP/owner.key %s", quote(dir.owner()))
+		return nil, cli.Try(err, "cp BACKUP/owner.key %s", cli.Quote(dir.owner()))
 	}
 	if !same {
 		if f, err = f.Grant(owner, now, g); err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/streembit/edge/cmd/internal/cli"
 	"github.com/streembit/edge/fleet"
 )
 
@@ -19,7 +20,7 @@ func newFleetInit(a *app) *cobra.Command {
 		Use:     "init --name NAME",
 		Short:   "Found a fleet: owner, spare and recovery keys, and the signed bundle",
 		Example: "  streembit fleet init --name lab",
-		Args:    args(cobra.NoArgs),
+		Args:    cli.Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := need(cmd, "--name lab", "name"); err != nil {
 				return err
@@ -45,8 +46,8 @@ func foundFleet(dir fleetDir, name string, now time.Time) (*fleet.Fleet, error) 
 	}
 	for _, path := range []string{dir.bundle(), dir.owner(), dir.spare(), dir.recovery()} {
 		if _, err := os.Lstat(path); err == nil {
-			return nil, withTry(fmt.Errorf("founding fleet: %s: %w, and nothing is overwritten", path, fs.ErrExist),
-				"streembit fleet show --dir %s", quote(string(dir)))
+			return nil, cli.Try(fmt.Errorf("founding fleet: %s: %w, and nothing is overwritten", path, fs.ErrExist),
+				"streembit fleet show --dir %s", cli.Quote(string(dir)))
 		}
 	}
 	owner, err := fleet.LoadOrCreateKey(dir.owner())
@@ -66,18 +67,18 @@ func foundFleet(dir fleetDir, name string, now time.Time) (*fleet.Fleet, error) 
 		for _, path := range []string{dir.owner(), dir.spare(), dir.recovery()} {
 			_ = os.Remove(path) // made a moment ago, nobody knows them
 		}
-		return nil, withTry(&usageError{err}, "streembit fleet init --name lab")
+		return nil, cli.Try(cli.Usage(err), "streembit fleet init --name lab")
 	}
 	return f, f.Save(dir.bundle())
 }
 
 func printFounded(a *app, dir fleetDir, f *fleet.Fleet) {
 	fmt.Fprintf(a.out, "fleet %s  %s\n\n", f.State().Name, f.ID())
-	t := newTable(a.out)
-	t.row(dir.owner(), "signs what you add: keep it on this machine, with a backup")
-	t.row(dir.spare(), "move off line now: replaces a lost or stolen owner key")
-	t.row(dir.recovery(), "move off line now: reads every reading of the fleet")
-	t.row(dir.bundle(), "public: every member keeps a copy")
-	t.flush()
+	t := cli.NewTable(a.out)
+	t.Row(dir.owner(), "signs what you add: keep it on this machine, with a backup")
+	t.Row(dir.spare(), "move off line now: replaces a lost or stolen owner key")
+	t.Row(dir.recovery(), "move off line now: reads every reading of the fleet")
+	t.Row(dir.bundle(), "public: every member keeps a copy")
+	t.Flush()
 	fmt.Fprintf(a.err, "\nnext, on the first hub:  streembitd id --state /var/lib/streembit\nthen, here:              streembit fleet add ID --role hub --name hub-1 --addr /ip4/ADDRESS/tcp/32321\n")
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/streembit/edge"
+	"github.com/streembit/edge/cmd/internal/cli"
 	"github.com/streembit/edge/fleet"
 	"github.com/streembit/edge/journal"
 )
@@ -23,7 +24,7 @@ func newFleetShow(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show",
 		Short: "Show the fleet: state, hubs, members, readers",
-		Args:  args(cobra.NoArgs),
+		Args:  cli.Args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			f, err := fleetDir(dir).load()
 			if err != nil {
@@ -31,7 +32,7 @@ func newFleetShow(a *app) *cobra.Command {
 			}
 			v := viewFleet(f)
 			if asJSON {
-				return printJSON(a.out, v)
+				return cli.PrintJSON(a.out, v)
 			}
 			v.print(a)
 			return nil
@@ -86,23 +87,23 @@ func fingerprint(key []byte) string {
 }
 
 func (v fleetView) print(a *app) {
-	t := newTable(a.out)
-	t.row("fleet", v.Name+"  "+v.ID.String())
-	t.row("version", fmt.Sprint(v.Version))
-	t.row("owner", v.Owner.String())
-	t.row("spare", v.Spare.String())
-	t.row("recovery", v.Recovery)
-	t.flush()
+	t := cli.NewTable(a.out)
+	t.Row("fleet", v.Name+"  "+v.ID.String())
+	t.Row("version", fmt.Sprint(v.Version))
+	t.Row("owner", v.Owner.String())
+	t.Row("spare", v.Spare.String())
+	t.Row("recovery", v.Recovery)
+	t.Flush()
 	if len(v.Members) == 0 {
 		fmt.Fprintf(a.err, "\nno members yet\nnext: streembit fleet add ID --role hub --name hub-1 --addr /ip4/ADDRESS/tcp/32321\n")
 		return
 	}
 	fmt.Fprintln(a.out)
-	t.row("NAME", "ROLES", "SITE", "ID", "DETAILS")
+	t.Row("NAME", "ROLES", "SITE", "ID", "DETAILS")
 	for _, m := range v.Members {
-		t.row(m.Name, strings.Join(m.Roles, ","), cmp.Or(m.Site, "-"), m.ID.String(), m.details())
+		t.Row(m.Name, strings.Join(m.Roles, ","), cmp.Or(m.Site, "-"), m.ID.String(), m.details())
 	}
-	t.flush()
+	t.Flush()
 }
 
 func (m memberView) details() string {

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/streembit/edge"
+	"github.com/streembit/edge/cmd/internal/cli"
 	"github.com/streembit/edge/fleet"
 	"github.com/streembit/edge/journal"
 )
@@ -35,18 +36,18 @@ func newID(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "id",
 		Short: "Make or show this collector's identity and reader key",
-		Args:  args(cobra.NoArgs),
+		Args:  cli.Args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			id, err := makeIdentity(stateDir(dir))
 			if err != nil {
 				return err
 			}
 			if asJSON {
-				return printJSON(a.out, id)
+				return cli.PrintJSON(a.out, id)
 			}
 			fmt.Fprintln(a.out, id.ID)
 			fmt.Fprintf(a.err, "\nnext, on the owner's machine (bring %s along):\n  streembit fleet add %s --role collector --name %s --reader %s\nthen copy %s here, to %s\n",
-				id.ReaderPub, id.ID, name, quote(id.ReaderPub), bundleName, stateDir(dir).bundle())
+				id.ReaderPub, id.ID, name, cli.Quote(id.ReaderPub), bundleName, stateDir(dir).bundle())
 			return nil
 		},
 	}

@@ -3,7 +3,7 @@
 // Command streembit is Streembit edge for people and servers: found a fleet, enrol members, pull readings, collect them
 // into a database, and see it all work on one machine (streembit demo). Boards run streembitd.
 //
-// Results go to standard output and everything else to standard error. The exit codes are listed in exit.go.
+// Results go to standard output and everything else to standard error. Which error ends it with which exit code: exit.go.
 package main
 
 import (
@@ -17,5 +17,5 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := newRoot(newApp()).ExecuteContext(ctx)
 	stop()
-	os.Exit(int(report(os.Stderr, err)))
+	os.Exit(int(outcome().Report(os.Stderr, err)))
 }

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/streembit/edge/cmd/internal/cli"
 )
 
 // children owns the processes that it starts. Not safe for concurrent use.
@@ -143,7 +145,7 @@ func sibling(name string) (string, error) {
 	}
 	path, err := exec.LookPath(name)
 	if errors.Is(err, exec.ErrNotFound) {
-		return "", withTry(fmt.Errorf("%s is neither beside this program nor in $PATH", name), "make build && bin/streembit demo")
+		return "", cli.Try(fmt.Errorf("%s is neither beside this program nor in $PATH", name), "make build && bin/streembit demo")
 	}
 	return path, err
 }

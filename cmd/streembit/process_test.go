@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/streembit/edge/cmd/internal/cli"
 )
 
 // TestKillTakesTheGroup starts a shell that starts another process, and wants both gone.
@@ -94,7 +96,7 @@ func TestSiblingIsMissing(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	_, err := sibling("streembitd")
 	var out bytes.Buffer
-	if code := report(&out, err); code != exitFailure || !strings.Contains(out.String(), "try: make build && bin/streembit demo\n") {
+	if code := outcome().Report(&out, err); code != cli.Failure || !strings.Contains(out.String(), "try: make build && bin/streembit demo\n") {
 		t.Errorf("exit code %d, said %q", code, out.String())
 	}
 }

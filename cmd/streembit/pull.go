@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/streembit/edge/cmd/internal/cli"
 	"github.com/streembit/edge/collector/stdout"
 )
 
@@ -24,15 +25,15 @@ run begins at the oldest segment that the hubs have. For a database, and for goi
 
 DEVICE is a name, an id, or the end of an id; default all.`,
 		Example: "  streembit pull pi-1 --since 1h --format csv\n  streembit pull --follow",
-		Args:    args(cobra.MaximumNArgs(1)),
+		Args:    cli.Args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, devices []string) error {
 			p.devices = devices
 			if !slices.Contains(stdout.Formats(), p.format) {
-				return withTry(usagef("--format %q: want senml, jsonl or csv", p.format), "streembit pull --format jsonl")
+				return cli.Try(cli.Usagef("--format %q: want senml, jsonl or csv", p.format), "streembit pull --format jsonl")
 			}
 			var err error
 			if p.after, err = parseSince(p.since, time.Now()); err != nil {
-				return withTry(&usageError{err}, "streembit pull --since 24h")
+				return cli.Try(cli.Usage(err), "streembit pull --since 24h")
 			}
 			return p.run(cmd.Context(), a)
 		},

@@ -3,8 +3,6 @@
 package main
 
 import (
-	"encoding/json"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -13,7 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"golang.org/x/term"
+
+	"github.com/streembit/edge/cmd/internal/cli"
 )
 
 // app is what every command shares: where results and messages go, and how much is logged.
@@ -25,21 +24,16 @@ type app struct {
 
 func newApp() *app { return &app{out: os.Stdout, err: os.Stderr} }
 
-// logger writes text for a person and JSON for a machine. usual is the level when --log does not say: a command that
+// logger is the log on standard error. usual is the level when --log does not say: a command that
 // ends with a report logs errors only, one that runs for days also what it got over.
 func (a *app) logger(usual slog.Level) (*slog.Logger, error) {
-	o := &slog.HandlerOptions{Level: usual}
+	level := usual
 	if a.level != "" {
-		var l slog.Level
-		if err := l.UnmarshalText([]byte(a.level)); err != nil {
-			return nil, withTry(usagef("--log %q: want debug, info, warn or error", a.level), "streembit --log info pull")
+		if err := level.UnmarshalText([]byte(a.level)); err != nil {
+			return nil, cli.Try(cli.Usagef("--log %q: want debug, info, warn or error", a.level), "streembit --log info pull")
 		}
-		o.Level = l
 	}
-	if term.IsTerminal(int(a.err.Fd())) {
-		return slog.New(slog.NewTextHandler(a.err, o)), nil
-	}
-	return slog.New(slog.NewJSONHandler(a.err, o)), nil
+	return cli.Logger(a.err, level), nil
 }
 
 // version is set by the linker (Makefile).
@@ -58,7 +52,7 @@ Every flag can also be set in the environment: --state as STREEMBIT_STATE.
 Exit codes: 0 ok, 1 failure, 2 usage, 3 unreachable, 4 refused, 5 verification failed.`,
 		Version:       version,
 		SilenceErrors: true, SilenceUsage: true,
-		Args: cobra.ArbitraryArgs, RunE: group,
+		Args: cobra.ArbitraryArgs, RunE: cli.Group,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			if err := fromEnv(cmd); err != nil {
 				return err
@@ -67,46 +61,18 @@ Exit codes: 0 ok, 1 failure, 2 usage, 3 unreachable, 4 refused, 5 verification f
 			return err
 		},
 	}
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return withTry(&usageError{err}, "%s --help", cmd.CommandPath())
-	})
+	root.SetFlagErrorFunc(cli.FlagError)
 	root.PersistentFlags().StringVar(&a.level, "log", "", "`level` of the log on standard error: debug, info, warn, error")
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newFleet(a), newID(a), newPull(a), newCollect(a), newDemo(a))
 	return root
 }
 
-// group is the RunE of a command that only holds others: without a name it shows help, with one it does not know it
-// says which was probably meant.
-func group(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return cmd.Help()
-	}
-	try := cmd.CommandPath() + " --help"
-	if cmd.SuggestionsMinimumDistance == 0 {
-		cmd.SuggestionsMinimumDistance = 2
-	}
-	if s := cmd.SuggestionsFor(args[0]); len(s) > 0 {
-		try = cmd.CommandPath() + " " + s[0]
-	}
-	return withTry(usagef("unknown command %q for %q", args[0], cmd.CommandPath()), "%s", try)
-}
-
-// args wraps one of cobra's argument checks so that its error counts as usage.
-func args(check cobra.PositionalArgs) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if err := check(cmd, args); err != nil {
-			return withTry(&usageError{err}, "%s --help", cmd.CommandPath())
-		}
-		return nil
-	}
-}
-
 // need returns a usage error unless all the flags were given.
 func need(cmd *cobra.Command, example string, flags ...string) error {
 	for _, name := range flags {
 		if !cmd.Flags().Changed(name) {
-			return withTry(usagef("%s: --%s is missing", cmd.CommandPath(), name), "%s %s", cmd.CommandPath(), example)
+			return cli.Try(cli.Usagef("%s: --%s is missing", cmd.CommandPath(), name), "%s %s", cmd.CommandPath(), example)
 		}
 	}
 	return nil
@@ -128,7 +94,7 @@ func fromEnv(cmd *cobra.Command) error {
 			return
 		}
 		if e := cmd.Flags().Set(f.Name, value); e != nil {
-			err = withTry(usagef("%s=%q: %w", key, value, e), "unset %s", key)
+			err = cli.Try(cli.Usagef("%s=%q: %w", key, value, e), "unset %s", key)
 		}
 	})
 	return err
@@ -141,14 +107,4 @@ func configDir(name string) string {
 		dir = "."
 	}
 	return filepath.Join(dir, "streembit", name)
-}
-
-// printJSON writes v for programs.
-func printJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	if err := enc.Encode(v); err != nil {
-		return fmt.Errorf("streembit: writing JSON: %w", err)
-	}
-	return nil
 }

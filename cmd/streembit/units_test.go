@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/streembit/edge"
+	"github.com/streembit/edge/cmd/internal/cli"
 	"github.com/streembit/edge/collector"
 	"github.com/streembit/edge/fleet"
 	"github.com/streembit/edge/journal"
@@ -21,24 +22,24 @@ import (
 func TestExitCodes(t *testing.T) {
 	for _, c := range []struct {
 		err  error
-		want exitCode
+		want cli.Code
 		says string
 	}{
-		{nil, exitOK, ""},
-		{errors.New("odd"), exitFailure, "try: streembit --help\n"},
-		{fmt.Errorf("x: %w", usagef("y")), exitUsage, "try: streembit --help\n"},
-		{fmt.Errorf("x: %w", withTry(usagef("y"), "streembit %s", "pull")), exitUsage, "streembit: x: y\ntry: streembit pull\n"},
-		{fmt.Errorf("x: %w", transport.ErrUnreachable), exitUnreachable, "try: streembit fleet show\n"},
-		{fmt.Errorf("x: %w", collector.ErrNoHub), exitUnreachable, "try: streembit fleet show\n"},
-		{fmt.Errorf("x: %w", &transport.Refusal{Reason: transport.RefusedFull}), exitRefused, "try: "},
-		{fmt.Errorf("x: %w", fleet.ErrNotOwner), exitRefused, "try: "},
-		{fmt.Errorf("x: %w", journal.ErrTampered), exitUnverified, "try: "},
-		{judge(collector.Report{Missing: 2}), exitUnverified, "2 segments missing"},
-		{judge(collector.Report{BadCount: 1}), exitUnverified, "bad copies, 1 in all"},
-		{judge(collector.Report{}), exitOK, ""},
+		{nil, cli.OK, ""},
+		{errors.New("odd"), cli.Failure, "try: streembit --help\n"},
+		{fmt.Errorf("x: %w", cli.Usagef("y")), cli.Misuse, "try: streembit --help\n"},
+		{fmt.Errorf("x: %w", cli.Try(cli.Usagef("y"), "streembit %s", "pull")), cli.Misuse, "streembit: x: y\ntry: streembit pull\n"},
+		{fmt.Errorf("x: %w", transport.ErrUnreachable), cli.Unreachable, "try: streembit fleet show\n"},
+		{fmt.Errorf("x: %w", collector.ErrNoHub), cli.Unreachable, "try: streembit fleet show\n"},
+		{fmt.Errorf("x: %w", &transport.Refusal{Reason: transport.RefusedFull}), cli.Refused, "try: "},
+		{fmt.Errorf("x: %w", fleet.ErrNotOwner), cli.Refused, "try: "},
+		{fmt.Errorf("x: %w", journal.ErrTampered), cli.Unverified, "try: "},
+		{judge(collector.Report{Missing: 2}), cli.Unverified, "2 segments missing"},
+		{judge(collector.Report{BadCount: 1}), cli.Unverified, "bad copies, 1 in all"},
+		{judge(collector.Report{}), cli.OK, ""},
 	} {
 		var out bytes.Buffer
-		if got := report(&out, c.err); got != c.want || !bytes.Contains(out.Bytes(), []byte(c.says)) {
+		if got := outcome().Report(&out, c.err); got != c.want || !bytes.Contains(out.Bytes(), []byte(c.says)) {
 			t.Errorf("%v: exit code %d, want %d; said %q, want %q in it", c.err, got, c.want, out.String(), c.says)
 		}
 	}
@@ -158,27 +159,6 @@ func TestValue(t *testing.T) {
 		2.5e16: "2.5e+16", 0.00001: "1e-05", 0.0315: "0.0315", 12345.6: "12346", 1234567: "1 234 567"} {
 		if got := value(v); got != want {
 			t.Errorf("value(%v) = %s, want %s", v, got, want)
-		}
-	}
-}
-
-func TestTableAlignsWhatPeopleSee(t *testing.T) {
-	var out bytes.Buffer
-	tab := newTable(&out, 1)
-	tab.row("NAME", "N", "COURSE")
-	tab.row("a", "12", "▁▂▃")
-	tab.row("bcdef", "3", "")
-	tab.flush()
-	const want = "NAME    N  COURSE\na      12  ▁▂▃\nbcdef   3\n"
-	if out.String() != want {
-		t.Errorf("got\n%swant\n%s", out.String(), want)
-	}
-}
-
-func TestQuote(t *testing.T) {
-	for in, want := range map[string]string{"/a/b-c.d": "/a/b-c.d", "a b": "'a b'", "it's": `'it'\''s'`, "": "''", "$x": "'$x'"} {
-		if got := quote(in); got != want {
-			t.Errorf("quote(%q) = %s, want %s", in, got, want)
 		}
 	}
 }

@@ -4,10 +4,10 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/streembit/edge/agent"
+	"github.com/streembit/edge/cmd/internal/cli"
 	"github.com/streembit/edge/hal"
 	"github.com/streembit/edge/hal/sim"
 	"github.com/streembit/edge/sensors"
@@ -22,7 +22,7 @@ func openBoard(ctx context.Context, c boardConfig) (*hal.Board, error) {
 	case "", "auto":
 		return hal.Open(ctx, hal.Config{})
 	}
-	return nil, usageError{fmt.Errorf("board.name = %q: want auto or sim", c.Name)}
+	return nil, cli.Usagef("board.name = %q: want auto or sim", c.Name)
 }
 
 // probes turns the config's sensors into what the agent samples. An unknown driver, or an interval faster than the chip,
@@ -32,13 +32,13 @@ func probes(board *hal.Board, configs []sensorConfig) ([]agent.Probe, error) {
 	for _, c := range configs {
 		d, err := all.Find(c.Driver)
 		if err != nil {
-			return nil, usageError{fmt.Errorf("sensor %q: %w", c.Name, err)}
+			return nil, cli.Usagef("sensor %q: %w", c.Name, err)
 		}
 		if time.Duration(c.Interval) < d.Fastest {
-			return nil, usageError{fmt.Errorf("sensor %q: interval = %q: a %s gives at most one reading per %s", c.Name, time.Duration(c.Interval), d.Name, d.Fastest)}
+			return nil, cli.Usagef("sensor %q: interval = %q: a %s gives at most one reading per %s", c.Name, time.Duration(c.Interval), d.Name, d.Fastest)
 		}
 		if err := d.Check(request(c), c.Options); err != nil {
-			return nil, usageError{fmt.Errorf("sensor %q: %w", c.Name, err)}
+			return nil, cli.Usagef("sensor %q: %w", c.Name, err)
 		}
 		out = append(out, agent.Probe{
 			Name: c.Name, Driver: c.Driver, Stream: c.Stream, Every: time.Duration(c.Interval),

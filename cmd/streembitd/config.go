@@ -3,9 +3,9 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pelletier/go-toml/v2"
+	"github.com/streembit/edge/cmd/internal/cli"
 	"github.com/streembit/edge/journal"
 )
 
@@ -30,6 +30,8 @@ type config struct {
 	Store    storeConfig    `toml:"store"`
 	Streams  []streamConfig `toml:"stream"`
 	Sensors  []sensorConfig `toml:"sensor"`
+
+	level slog.Level // what Log says
 }
 
 type boardConfig struct {
@@ -98,33 +100,18 @@ func (s *size) UnmarshalText(text []byte) error {
 func loadConfig(path string) (config, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return config{}, usageError{fmt.Errorf("reading config: %w\ntry: --config with the file that docs/operations.md describes", err)}
+		return config{}, cli.Try(cli.Usagef("reading config: %w", err), "--config with the file that docs/operations.md describes")
 	}
 	c := config{Log: "info", Clock: "kernel", Board: boardConfig{Name: "auto"},
 		Outbox: outboxConfig{Quota: 256 << 20, Durability: "balanced"}, Store: storeConfig{Quota: 10 << 30}}
-	dec := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields()
-	if err := dec.Decode(&c); err != nil {
-		return config{}, usageError{fmt.Errorf("config %s:\n%s", path, explain(err))}
+	if err := cli.ParseTOML(data, &c); err != nil {
+		return config{}, cli.Usagef("config %s:\n%w", path, err)
 	}
 	c.complete()
 	if err := c.check(); err != nil {
-		return config{}, usageError{fmt.Errorf("config %s: %w", path, err)}
+		return config{}, cli.Usagef("config %s: %w", path, err)
 	}
 	return c, nil
-}
-
-// explain shows TOML errors with their line and a caret.
-func explain(err error) string {
-	var strict *toml.StrictMissingError
-	var decode *toml.DecodeError
-	switch {
-	case errors.As(err, &strict):
-		return strict.String() + "\nunknown key: check its spelling against docs/operations.md"
-	case errors.As(err, &decode):
-		row, col := decode.Position()
-		return fmt.Sprintf("%s\nline %d, column %d: %s", decode.String(), row, col, decode.Error())
-	}
-	return err.Error()
 }
 
 func (c *config) complete() {
@@ -163,6 +150,9 @@ func (c *config) check() error {
 	}
 	if c.has("hub") && len(c.Listen) == 0 {
 		return errors.New(`listen: a hub needs an address that others reach, for example listen = ["/ip4/0.0.0.0/tcp/32321"]`)
+	}
+	if err := c.level.UnmarshalText([]byte(c.Log)); err != nil {
+		return fmt.Errorf("log = %q: want debug, info, warn or error", c.Log)
 	}
 	if !slices.Contains([]string{"kernel", "always"}, c.Clock) {
 		return fmt.Errorf("clock: %q: want kernel or always", c.Clock)

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+	"github.com/streembit/edge/cmd/internal/cli"
 	"github.com/streembit/edge/fleet"
 )
 
@@ -20,10 +20,10 @@ func newIDCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "id",
 		Short: "Show this member's id; makes its key the first time",
-		Args:  cobra.NoArgs,
+		Args:  cli.Args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := os.MkdirAll(state, 0o700); err != nil {
-				return fmt.Errorf("making state folder: %w\ntry: --state with a folder that you may write to", err)
+				return cli.Try(fmt.Errorf("making state folder: %w", err), "--state with a folder that you may write to")
 			}
 			path := filepath.Join(state, "key.pem")
 			key, err := fleet.LoadOrCreateKey(path)
@@ -31,7 +31,7 @@ func newIDCommand() *cobra.Command {
 				return keyError(err, state)
 			}
 			if asJSON {
-				return json.NewEncoder(c.OutOrStdout()).Encode(map[string]string{"id": key.ID().String(), "key": path})
+				return cli.PrintJSON(c.OutOrStdout(), map[string]string{"id": key.ID().String(), "key": path})
 			}
 			_, err = fmt.Fprintf(c.OutOrStdout(), "%s\n\nThe owner adds it with:\n  streembit fleet add %s --role device --name NAME\nthen copy the owner's fleet.cbor to %s\n",
 				key.ID(), key.ID(), filepath.Join(state, "fleet.cbor"))
@@ -47,9 +47,9 @@ func newIDCommand() *cobra.Command {
 func keyError(err error, state string) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%w\ntry: streembitd id --state %s", err, state)
+		return cli.Try(err, "streembitd id --state %s", cli.Quote(state))
 	case errors.Is(err, fleet.ErrExposedKey):
-		return fmt.Errorf("%w\ntry: chmod 600 %s", err, filepath.Join(state, "key.pem"))
+		return cli.Try(err, "chmod 600 %s", cli.Quote(filepath.Join(state, "key.pem")))
 	}
 	return err
 }

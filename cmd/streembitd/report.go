@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/streembit/edge/agent"
+	"github.com/streembit/edge/cmd/internal/cli"
 	"github.com/streembit/edge/transport/p2p"
 )
 
@@ -58,26 +59,26 @@ func (p *program) status() status {
 }
 
 // print shows the status to a person.
-func (s status) print(out io.Writer) error {
+func (s status) print(out io.Writer) {
 	fmt.Fprintf(out, "%s  fleet %s  roles %v  version %s\n", s.ID, s.Fleet, s.Roles, s.Version)
 	fmt.Fprintf(out, "network: %d connected, %d hubs enrolled, reachable at %v\n", len(s.Peers), s.Hubs, s.Addrs)
 	if s.Device != nil {
-		if err := printDevice(out, s.Device); err != nil {
-			return err
-		}
+		printDevice(out, s.Device)
 	}
 	if s.Store != nil {
 		printStore(out, s.Store)
 	}
-	return nil
 }
 
-func printDevice(out io.Writer, d *agent.Status) error {
+func printDevice(out io.Writer, d *agent.Status) {
 	fmt.Fprintf(out, "clock: %s\n", d.Clock)
 	fmt.Fprintf(out, "outbox: %d segments pending, %d published but on one hub only, %d published since start, %s on disk\n",
 		d.Outbox.Pending, d.Outbox.Held, d.Outbox.Published, bytesText(d.Outbox.Bytes))
-	if d.Outbox.GivenUp > 0 || d.Outbox.Error != "" {
-		fmt.Fprintf(out, "ALARM: %d segments with %d readings given up unpublished: the outbox quota is spent %s\n", d.Outbox.GivenUp, d.Outbox.LostReadings, d.Outbox.Error)
+	if d.Outbox.GivenUp > 0 {
+		fmt.Fprintf(out, "ALARM: %d segments with %d readings given up unpublished: the outbox quota is spent\n", d.Outbox.GivenUp, d.Outbox.LostReadings)
+	}
+	if d.Outbox.Error != "" {
+		fmt.Fprintf(out, "ALARM: the outbox cannot write: %s\n", d.Outbox.Error)
 	}
 	switch {
 	case d.Error != "":
@@ -88,8 +89,11 @@ func printDevice(out io.Writer, d *agent.Status) error {
 		fmt.Fprintf(out, "last segment: %d of %d copies when it counted as published, %s ago\n", d.Copies, d.Hubs, time.Since(d.Published).Round(time.Second))
 	}
 	for _, st := range d.Streams {
-		if st.Error != "" || st.Lost > 0 {
-			fmt.Fprintf(out, "stream %s: %d readings lost before sealing %s\n", st.Stream, st.Lost, st.Error)
+		if st.Lost > 0 {
+			fmt.Fprintf(out, "ALARM: stream %s: %d readings lost before sealing\n", st.Stream, st.Lost)
+		}
+		if st.Error != "" {
+			fmt.Fprintf(out, "stream %s: readings wait to be sealed: %s\n", st.Stream, st.Error)
 		}
 	}
 	hubs := make([]string, 0, len(d.HubErrors))
@@ -100,11 +104,12 @@ func printDevice(out io.Writer, d *agent.Status) error {
 	for _, line := range hubs {
 		fmt.Fprintln(out, line)
 	}
-	return table(out, "SENSOR\tDRIVER\tSTREAM\tREADS\tERRORS\tLAST OK\tSTATE", func(w io.Writer) {
-		for _, h := range d.Sensors {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\t%s\n", h.Sensor, h.Driver, h.Stream, h.Reads, h.Errors, ago(h.LastOK), stateOf(h))
-		}
-	})
+	t := cli.NewTable(out)
+	t.Row("SENSOR", "DRIVER", "STREAM", "READS", "ERRORS", "LAST OK", "STATE")
+	for _, h := range d.Sensors {
+		t.Row(h.Sensor, h.Driver, h.Stream, fmt.Sprint(h.Reads), fmt.Sprint(h.Errors), ago(h.LastOK), stateOf(h))
+	}
+	t.Flush()
 }
 
 func stateOf(h agent.Health) string {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/streembit/edge/agent"
+	"github.com/streembit/edge/cmd/internal/cli"
 	"github.com/streembit/edge/fleet"
 	"github.com/streembit/edge/journal"
 	"github.com/streembit/edge/transport/p2p"
@@ -28,34 +29,17 @@ func newRunCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "run",
 		Short: "Run the roles that the config names, in the foreground",
-		Args:  cobra.NoArgs,
+		Args:  cli.Args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := loadConfig(path)
 			if err != nil {
 				return err
 			}
-			logger, err := newLogger(os.Stderr, cfg.Log)
-			if err != nil {
-				return err
-			}
-			return serve(c.Context(), cfg, logger)
+			return serve(c.Context(), cfg, cli.Logger(os.Stderr, cfg.level))
 		},
 	}
 	c.Flags().StringVar(&path, "config", defaultConfig, "config file")
 	return c
-}
-
-// newLogger writes text for people and JSON for machines.
-func newLogger(w *os.File, level string) (*slog.Logger, error) {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, usageError{fmt.Errorf("log = %q: want debug, info, warn or error", level)}
-	}
-	o := &slog.HandlerOptions{Level: l}
-	if info, err := w.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
-		return slog.New(slog.NewTextHandler(w, o)), nil
-	}
-	return slog.New(slog.NewJSONHandler(w, o)), nil
 }
 
 // program is what is open while streembitd runs, in the order of the data flow.
@@ -121,7 +105,7 @@ func (p *program) reload(ctx context.Context) error {
 
 func (p *program) open(ctx context.Context) error {
 	if err := os.MkdirAll(p.cfg.State, 0o700); err != nil {
-		return fmt.Errorf("making state folder: %w\ntry: state = a folder that this user may write to", err)
+		return cli.Try(fmt.Errorf("making state folder: %w", err), "state = a folder that this user may write to")
 	}
 	key, err := fleet.LoadKey(p.cfg.file("key.pem"))
 	if err != nil {
@@ -130,7 +114,7 @@ func (p *program) open(ctx context.Context) error {
 	p.key = key
 	f, err := fleet.Load(p.cfg.file("fleet.cbor"), journal.FleetID{})
 	if err != nil {
-		return fmt.Errorf("%w\ntry: copy fleet.cbor from the owner to %s", err, p.cfg.file("fleet.cbor"))
+		return cli.Try(err, "copy fleet.cbor from the owner to %s", p.cfg.file("fleet.cbor"))
 	}
 	p.fleet.Store(f)
 	if err := p.checkRoles(f); err != nil {
@@ -158,11 +142,11 @@ func (p *program) checkRoles(f *fleet.Fleet) error {
 	for _, name := range p.cfg.Roles {
 		role, err := fleet.ParseRoles(name)
 		if err != nil {
-			return usageError{err}
+			return cli.Usage(err)
 		}
 		if !f.Is(p.key.ID(), role) {
-			return fmt.Errorf("%w: it may not be a %s in fleet %s\ntry: streembit fleet add %s --role %s --name NAME, then copy fleet.cbor again",
-				errNotGranted, name, f.State().Name, p.key.ID(), name)
+			return cli.Try(fmt.Errorf("%w: it may not be a %s in fleet %s", errNotGranted, name, f.State().Name),
+				"streembit fleet add %s --role %s --name NAME, then copy fleet.cbor again", p.key.ID(), name)
 		}
 	}
 	return nil

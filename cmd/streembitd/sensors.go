@@ -3,23 +3,23 @@
 package main
 
 import (
-	"encoding/json"
+	"context"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/streembit/edge"
+	"github.com/streembit/edge/cmd/internal/cli"
 	"github.com/streembit/edge/hal"
 	"github.com/streembit/edge/sensors"
 	"github.com/streembit/edge/sensors/all"
 )
 
 func newSensorsCommand() *cobra.Command {
-	c := &cobra.Command{Use: "sensors", Short: "Look at the sensors of this board, without any network"}
+	c := &cobra.Command{Use: "sensors", Short: "Look at the sensors of this board, without any network",
+		Args: cobra.ArbitraryArgs, RunE: cli.Group}
 	c.AddCommand(newDriversCommand(), newSensorListCommand(), newSensorReadCommand())
 	return c
 }
@@ -53,20 +53,22 @@ func newDriversCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "drivers",
 		Short: "List the chips that this program has drivers for",
-		Args:  cobra.NoArgs,
+		Args:  cli.Args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			var list []driverInfo
 			for _, d := range all.Drivers() {
 				list = append(list, describe(d))
 			}
 			if asJSON {
-				return json.NewEncoder(c.OutOrStdout()).Encode(list)
+				return cli.PrintJSON(c.OutOrStdout(), list)
 			}
-			return table(c.OutOrStdout(), "DRIVER\tBUS\tADDRESSES\tMEASURES\tFASTEST", func(w io.Writer) {
-				for _, d := range list {
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", d.Name, d.Bus, strings.Join(d.Addrs, " "), strings.Join(d.Measures, ", "), d.Fastest)
-				}
-			})
+			t := cli.NewTable(c.OutOrStdout())
+			t.Row("DRIVER", "BUS", "ADDRESSES", "MEASURES", "FASTEST")
+			for _, d := range list {
+				t.Row(d.Name, d.Bus, strings.Join(d.Addrs, " "), strings.Join(d.Measures, ", "), d.Fastest)
+			}
+			t.Flush()
+			return nil
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
@@ -79,20 +81,22 @@ func newSensorListCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list",
 		Short: "List the configured sensors",
-		Args:  cobra.NoArgs,
+		Args:  cli.Args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := loadConfig(path)
 			if err != nil {
 				return err
 			}
 			if asJSON {
-				return json.NewEncoder(c.OutOrStdout()).Encode(listed(cfg.Sensors))
+				return cli.PrintJSON(c.OutOrStdout(), listed(cfg.Sensors))
 			}
-			return table(c.OutOrStdout(), "SENSOR\tDRIVER\tAT\tSTREAM\tINTERVAL", func(w io.Writer) {
-				for _, s := range listed(cfg.Sensors) {
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", s.Name, s.Driver, s.At, s.Stream, s.Interval)
-				}
-			})
+			t := cli.NewTable(c.OutOrStdout())
+			t.Row("SENSOR", "DRIVER", "AT", "STREAM", "INTERVAL")
+			for _, s := range listed(cfg.Sensors) {
+				t.Row(s.Name, s.Driver, s.At, s.Stream, s.Interval)
+			}
+			t.Flush()
+			return nil
 		},
 	}
 	c.Flags().StringVar(&path, "config", defaultConfig, "config file")
@@ -126,24 +130,26 @@ func newSensorReadCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "read NAME",
 		Short: "Read one configured sensor once, now",
-		Args:  cobra.ExactArgs(1),
+		Args:  cli.Args(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
 			cfg, err := loadConfig(path)
 			if err != nil {
 				return err
 			}
-			readings, err := readOnce(c, cfg, args[0])
+			readings, err := readOnce(c.Context(), cfg, args[0])
 			if err != nil {
 				return err
 			}
 			if asJSON {
-				return json.NewEncoder(c.OutOrStdout()).Encode(readings)
+				return cli.PrintJSON(c.OutOrStdout(), readings)
 			}
-			return table(c.OutOrStdout(), "QUANTITY\tVALUE\tUNIT", func(w io.Writer) {
-				for _, s := range readings {
-					fmt.Fprintf(w, "%s\t%v\t%s\n", s.Name, s.Value, s.Unit)
-				}
-			})
+			t := cli.NewTable(c.OutOrStdout())
+			t.Row("QUANTITY", "VALUE", "UNIT")
+			for _, s := range readings {
+				t.Row(s.Name, fmt.Sprint(s.Value), s.Unit)
+			}
+			t.Flush()
+			return nil
 		},
 	}
 	c.Flags().StringVar(&path, "config", defaultConfig, "config file")
@@ -158,8 +164,8 @@ type sample struct {
 	Unit  string `json:"unit,omitempty"`
 }
 
-func readOnce(c *cobra.Command, cfg config, name string) (out []sample, err error) {
-	board, err := openBoard(c.Context(), cfg.Board)
+func readOnce(ctx context.Context, cfg config, name string) (out []sample, err error) {
+	board, err := openBoard(ctx, cfg.Board)
 	if err != nil {
 		return nil, err
 	}
@@ -170,22 +176,22 @@ func readOnce(c *cobra.Command, cfg config, name string) (out []sample, err erro
 		}
 		d, err := all.Find(s.Driver)
 		if err != nil {
-			return nil, usageError{err}
+			return nil, cli.Usage(err)
 		}
-		return readFrom(c, board, d, s)
+		return readFrom(ctx, board, d, s)
 	}
-	return nil, usageError{fmt.Errorf("no sensor %q in the config\ntry: streembitd sensors list", name)}
+	return nil, cli.Try(cli.Usagef("no sensor %q in the config", name), "streembitd sensors list")
 }
 
-func readFrom(c *cobra.Command, board *hal.Board, d sensors.Driver, s sensorConfig) ([]sample, error) {
-	sensor, err := connect(c.Context(), board, d, s)
+func readFrom(ctx context.Context, board *hal.Board, d sensors.Driver, s sensorConfig) ([]sample, error) {
+	sensor, err := connect(ctx, board, d, s)
 	if err != nil {
-		return nil, fmt.Errorf("%w\ntry: streembitd sensors list", err)
+		return nil, cli.Try(err, "streembitd sensors list")
 	}
 	defer func() { _ = sensor.Close() }()
-	samples, err := sensor.Read(c.Context())
+	samples, err := sensor.Read(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("%w\ntry: check the wiring, then streembitd sensors read %s", err, s.Name)
+		return nil, cli.Try(err, "check the wiring, then streembitd sensors read %s", cli.Quote(s.Name))
 	}
 	var out []sample
 	for _, v := range samples {
@@ -206,14 +212,6 @@ func shown(s edge.Sample) any {
 		return s.Value
 	}
 	return v
-}
-
-// table prints rows under a header, in columns.
-func table(out io.Writer, header string, rows func(io.Writer)) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, header)
-	rows(w)
-	return w.Flush()
 }
 
 // defaultConfig is where the service's config is.

@@ -17,10 +17,11 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/streembit/edge/cmd/internal/cli"
 )
 
 // errNotRunning: nobody answers on the status socket.
-var errNotRunning = errors.New("streembitd is not running with this state folder\ntry: streembitd run --config FILE")
+var errNotRunning = errors.New("streembitd is not running with this state folder")
 
 const statusSocket = "status.sock"
 
@@ -79,7 +80,7 @@ func newStatusCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "status",
 		Short: "Show what the running streembitd does: sensors, outbox, store, peers",
-		Args:  cobra.NoArgs,
+		Args:  cli.Args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			data, err := askStatus(c.Context(), state)
 			if err != nil {
@@ -93,7 +94,8 @@ func newStatusCommand() *cobra.Command {
 			if err := json.Unmarshal(data, &s); err != nil {
 				return fmt.Errorf("reading status: %w", err)
 			}
-			return s.print(c.OutOrStdout())
+			s.print(c.OutOrStdout())
+			return nil
 		},
 	}
 	c.Flags().StringVar(&state, "state", defaultState, "state folder")

@@ -14,6 +14,7 @@ import (
 
 	"github.com/streembit/edge/agent"
 	"github.com/streembit/edge/agent/outbox"
+	"github.com/streembit/edge/cmd/internal/cli"
 	"github.com/streembit/edge/fleet"
 	"github.com/streembit/edge/journal"
 	"github.com/streembit/edge/transport"
@@ -49,7 +50,7 @@ func (p *program) openNode(ctx context.Context) error {
 	}
 	n, err := p2p.New(ctx, o)
 	if err != nil {
-		return fmt.Errorf("%w\ntry: another port in listen, or stop what uses it", err)
+		return cli.Try(err, "another port in listen, or stop what uses it")
 	}
 	p.node = n
 	p.opened(n)
@@ -124,8 +125,12 @@ func (p *program) openOutbox(ctx context.Context) (*outbox.Outbox, []outbox.Spoo
 	if found.Dropped > 0 || found.Skipped > 0 || len(found.Gaps) > 0 {
 		level = slog.LevelWarn
 	}
+	unsealed := 0
+	for _, batch := range found.Spooled {
+		unsealed += len(batch.Readings)
+	}
 	p.logger.Log(ctx, level, "outbox opened", "clean", found.Clean, "pending", found.Pending, "dropped_bytes", found.Dropped,
-		"reason", found.Reason, "skipped_frames", found.Skipped, "gaps", len(found.Gaps), "unsealed_readings", len(found.Spooled))
+		"reason", found.Reason, "skipped_frames", found.Skipped, "gaps", len(found.Gaps), "unsealed_readings", unsealed)
 	return box, found.Spooled, nil
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package cli
 
 import (
 	"io"
@@ -8,25 +8,28 @@ import (
 	"unicode/utf8"
 )
 
-// table prints columns aligned by the characters a person sees; text/tabwriter counts bytes in some cells wrongly once
-// sparklines are in them.
-type table struct {
+// Table prints columns aligned by the characters that a person sees, some of them to the right, which text/tabwriter
+// cannot mix. For one goroutine.
+type Table struct {
 	w     io.Writer
 	rows  [][]string
 	right map[int]bool // columns of numbers
 }
 
-func newTable(w io.Writer, right ...int) *table {
-	t := &table{w: w, right: map[int]bool{}}
+// NewTable returns an empty table for w; the columns in right, from 0, are aligned to the right.
+func NewTable(w io.Writer, right ...int) *Table {
+	t := &Table{w: w, right: map[int]bool{}}
 	for _, c := range right {
 		t.right[c] = true
 	}
 	return t
 }
 
-func (t *table) row(cells ...string) { t.rows = append(t.rows, cells) }
+// Row adds a row.
+func (t *Table) Row(cells ...string) { t.rows = append(t.rows, cells) }
 
-func (t *table) flush() {
+// Flush prints the rows; then the table is empty again.
+func (t *Table) Flush() {
 	var width []int
 	for _, r := range t.rows {
 		for i, c := range r {
@@ -53,8 +56,8 @@ func (t *table) flush() {
 	t.rows = nil
 }
 
-// quote makes s one word for a POSIX shell, so that a suggested command can be pasted.
-func quote(s string) string {
+// Quote makes s one word for a POSIX shell, so that a suggested command can be pasted.
+func Quote(s string) string {
 	plain := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+:@=,~%", r)
 	}
