@@ -108,6 +108,9 @@ func (d *demo) makeID(ctx context.Context, m *member) (edge.ID, error) {
 	if err == nil {
 		err = json.Unmarshal(text, &out)
 	}
+	if errors.Is(ctx.Err(), context.Canceled) { // the command died of it
+		return out.ID, ctx.Err()
+	}
 	if err != nil {
 		return out.ID, fmt.Errorf("%s id: %w: %s", d.daemon, err, bytes.TrimSpace(stderr.Bytes()))
 	}
