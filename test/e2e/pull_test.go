@@ -32,6 +32,7 @@ type row struct {
 	Sensor string          `json:"sensor"`
 	Name   string          `json:"name"`
 	ID     string          `json:"id"` // chain and seq and index
+	Time   string          `json:"time"`
 	Seq    uint64          `json:"seq"`
 	V      json.RawMessage `json:"v"`
 }
