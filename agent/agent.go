@@ -8,6 +8,7 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 
@@ -27,7 +28,8 @@ type Heads interface {
 	PutHead(ctx context.Context, signedHeader []byte) error
 }
 
-// Config is what an agent is made of.
+// Config is what an agent is made of. The caller closes what it hands in, once Run has returned. Readers, Publisher and
+// Heads are called concurrently.
 type Config struct {
 	Boot      journal.BootID
 	Clock     *Clock
@@ -35,7 +37,7 @@ type Config struct {
 	Streams   []Stream
 	Readers   func(stream string) ([]journal.Reader, error) // for whom epoch keys are wrapped now
 	Outbox    *outbox.Outbox
-	Unsealed  []outbox.Spooled // what Outbox.Open recovered
+	Unsealed  []outbox.Spooled // what outbox.Open recovered
 	Publisher Publisher
 	Heads     Heads     // may be nil
 	Hubs      *Hubs     // told by the publisher how each hub answers
@@ -43,7 +45,7 @@ type Config struct {
 	Logger    *slog.Logger
 }
 
-// Agent is a device at work.
+// Agent is a device at work. New makes one.
 type Agent struct {
 	cfg      Config
 	samplers []*sampler
@@ -51,24 +53,38 @@ type Agent struct {
 	drain    *drain
 }
 
-// New prepares an agent. Every probe's stream must be among the streams.
-func New(c Config) *Agent {
+// New prepares an agent. It is an error when a probe's stream is not among the streams, or an interval or a limit of a
+// batch is not above zero.
+func New(c Config) (*Agent, error) {
 	a := &Agent{cfg: c, batchers: map[string]*batcher{}}
 	for _, s := range c.Streams {
+		if s.Age <= 0 || s.Readings <= 0 {
+			return nil, fmt.Errorf("agent: stream %q: batches of %s and %d readings: want both above zero", s.Name, s.Age, s.Readings)
+		}
 		a.batchers[s.Name] = newBatcher(c, s)
 	}
 	for _, p := range c.Probes {
 		b := a.batchers[p.Stream]
-		emit := func(_ context.Context, sensor string, samples []edge.Sample) { b.offer(a.stamp(sensor, samples)) }
+		switch {
+		case b == nil:
+			return nil, fmt.Errorf("agent: sensor %q: its stream %q is not among the streams", p.Name, p.Stream)
+		case p.Every <= 0:
+			return nil, fmt.Errorf("agent: sensor %q: interval %s: want one above zero", p.Name, p.Every)
+		}
+		emit := func(samples []edge.Sample) { b.offer(a.stamp(p.Name, samples)) }
 		a.samplers = append(a.samplers, newSampler(p, emit, a.report))
 	}
 	a.drain = newDrain(c)
-	return a
+	return a, nil
 }
 
-// Run works until ctx ends; what was sampled by then is sealed before Run returns.
+// Run works until ctx ends; what was sampled by then is sealed, though not yet published, before Run returns nil. It
+// returns an error, and all work has stopped, when the outbox gives out nothing any more. Call it once.
 func (a *Agent) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	var samplers, batchers, drains sync.WaitGroup
+	var failed error // read once drains has been waited for
 	batching, stopBatching := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBatching()
 	for _, b := range a.batchers {
@@ -77,13 +93,16 @@ func (a *Agent) Run(ctx context.Context) error {
 	for _, s := range a.samplers {
 		samplers.Go(func() { s.run(ctx) })
 	}
-	drains.Go(func() { a.drain.run(ctx) })
+	drains.Go(func() {
+		failed = a.drain.run(ctx)
+		stop() // a device that can never publish again is started anew
+	})
 	samplers.Wait()
 	<-ctx.Done()
 	stopBatching()
 	batchers.Wait()
 	drains.Wait()
-	return nil
+	return failed
 }
 
 // stamp gives the samples of one read their common time.

@@ -81,7 +81,8 @@ func (w *world) grant(keys ...journal.ReaderKey) {
 func (w *world) run(d time.Duration, during ...func(*agent.Agent)) {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(w.t.Context())
-	a := agent.New(w.cfg)
+	a, err := agent.New(w.cfg)
+	check(w.t, err)
 	done := make(chan error)
 	go func() { done <- a.Run(ctx) }()
 	time.Sleep(d)
@@ -372,4 +373,76 @@ func openReceipts(t *testing.T, dir string) *agent.Receipts {
 	check(t, err)
 	t.Cleanup(func() { check(t, r.Close()) })
 	return r
+}
+
+func TestNewRefuses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for want, change := range map[string]func(*agent.Config){
+			`its stream "main" is not`: func(c *agent.Config) { c.Streams = nil },
+			"interval 0s":              func(c *agent.Config) { c.Probes[0].Every = 0 },
+			"batches of 0s":            func(c *agent.Config) { c.Streams[0].Age = 0 },
+			"and 0 readings":           func(c *agent.Config) { c.Streams[0].Readings = 0 },
+		} {
+			w := newWorld(t, t.TempDir(), []agent.Probe{probe("a", time.Second, &steady{})})
+			change(&w.cfg)
+			if _, err := agent.New(w.cfg); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("got %v, want %q in it", err, want)
+			}
+			check(t, w.cfg.Outbox.Close())
+		}
+	})
+}
+
+// An outbox that gives nothing out any more ends the agent, which would otherwise sample for nobody.
+func TestClosedOutboxEndsRun(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, dir, []agent.Probe{probe("a", time.Second, &steady{})})
+		a, err := agent.New(w.cfg)
+		check(t, err)
+		go func() {
+			time.Sleep(30 * time.Second)
+			check(t, w.cfg.Outbox.Close())
+		}()
+		if err := a.Run(t.Context()); !errors.Is(err, outbox.ErrClosed) {
+			t.Errorf("got %v, want %v", err, outbox.ErrClosed)
+		}
+	})
+}
+
+// A sensor that was closed after failures is not shown as open while it waits to be opened anew.
+func TestBrokenSensorIsNotOpen(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		sick := &steady{broken: &atomic.Bool{}, opens: &atomic.Int32{}}
+		sick.broken.Store(true)
+		w := newWorld(t, dir, []agent.Probe{probe("sick", 10*time.Millisecond, sick)})
+		w.run(500*time.Millisecond, func(a *agent.Agent) {
+			if h := a.Status().Sensors[0]; h.Open || h.Errors != 3 || h.Error == "" {
+				t.Errorf("after three failures: %+v", h)
+			}
+		})
+	})
+}
+
+// A publisher that is cut off by the limit of time shows in the status.
+func TestSlowHubsShow(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, dir, []agent.Probe{probe("a", time.Second, &steady{})})
+		w.cfg.Publisher = stuck{}
+		w.run(5*time.Minute, func(a *agent.Agent) {
+			if s := a.Status(); !strings.Contains(s.Error, context.DeadlineExceeded.Error()) {
+				t.Errorf("the status says %q", s.Error)
+			}
+		})
+	})
+}
+
+// stuck is a publisher whose hubs never answer.
+type stuck struct{}
+
+func (stuck) Publish(ctx context.Context, _ *journal.Segment, _ []edge.ID) (transport.Receipt, error) {
+	<-ctx.Done()
+	return transport.Receipt{}, ctx.Err()
 }

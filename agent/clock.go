@@ -26,7 +26,8 @@ type Clock struct {
 	era    uint64
 }
 
-// NewClock returns a clock for a board that has been up for uptime. synced asks the kernel whether the wall clock is
+// NewClock returns a clock for a board that has been up for uptime, which Boot has just returned: what passes in between
+// would shift this run's clock against that of other runs in the same boot, whose readings its clock notes restamp. synced asks the kernel whether the wall clock is
 // right; before floor (the newest owner-signed time) it is never believed.
 func NewClock(uptime time.Duration, synced func() bool, floor time.Time) *Clock {
 	return &Clock{synced: synced, floor: floor, start: time.Now(), uptime: uptime}

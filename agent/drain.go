@@ -4,6 +4,7 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -34,24 +35,27 @@ func newDrain(c Config) *drain {
 	return &drain{cfg: c, heads: newHeads(c.Heads, c.Logger)}
 }
 
-// run publishes until ctx ends and waits for what is on its way.
-func (d *drain) run(ctx context.Context) {
+// run publishes until ctx ends and waits for what is on its way. The error is that of an outbox that gives nothing out
+// any more.
+func (d *drain) run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
+	defer stop() // the heads must not outlive an outbox that failed
 	tasks.Go(func() { d.heads.run(ctx) })
 	slots := make(chan struct{}, window)
 	for {
 		select {
 		case slots <- struct{}{}:
 		case <-ctx.Done():
-			return
+			return nil
 		}
 		items, err := d.cfg.Outbox.Take(ctx, 1)
 		if err != nil {
-			if ctx.Err() == nil {
-				d.cfg.Logger.Error("outbox gives nothing out any more", "err", err)
+			if ctx.Err() != nil {
+				return nil
 			}
-			return
+			return fmt.Errorf("agent: taking from the outbox: %w", err)
 		}
 		tasks.Go(func() {
 			for _, it := range items {
@@ -64,9 +68,9 @@ func (d *drain) run(ctx context.Context) {
 
 // publish brings one segment to its hubs and tells the outbox what came of it.
 func (d *drain) publish(ctx context.Context, it outbox.Item) {
-	ctx, cancel := context.WithTimeout(ctx, publishLimit)
+	limited, cancel := context.WithTimeout(ctx, publishLimit)
 	defer cancel()
-	r, err := d.cfg.Publisher.Publish(ctx, it.Segment, it.Acked)
+	r, err := d.cfg.Publisher.Publish(limited, it.Segment, it.Acked)
 	fresh := r.Published() && !it.Published
 	if fresh && d.cfg.Receipts != nil {
 		if nerr := d.cfg.Receipts.Note(it.Segment, r); nerr != nil {
@@ -79,7 +83,7 @@ func (d *drain) publish(ctx context.Context, it outbox.Item) {
 	if fresh {
 		d.heads.published(it.Segment)
 	}
-	if ctx.Err() == nil || r.Published() {
+	if ctx.Err() == nil || r.Published() { // at the stop it says nothing about the hubs
 		d.learn(r, err)
 	}
 }

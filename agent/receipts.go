@@ -25,7 +25,8 @@ type ReceiptNote struct {
 }
 
 // Receipts notes every published segment in a file of its own, durably and one JSON line each: for audits, and for
-// whoever wants to hold the device's word against what a server received. Safe for concurrent use.
+// whoever wants to hold the device's word against what a server received. After a crash the last line may be torn, and
+// a segment may be noted twice. Safe for concurrent use.
 type Receipts struct {
 	mu   sync.Mutex
 	file *os.File

@@ -4,7 +4,6 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -37,7 +36,8 @@ const (
 	failuresToOpen = 3
 )
 
-// Health is what is known of one sensor.
+// Health is what is known of one sensor. Reads and Errors count since the start; an attempt to open counts as an error
+// when it fails.
 type Health struct {
 	Sensor string    `json:"sensor"`
 	Driver string    `json:"driver"`
@@ -52,14 +52,14 @@ type Health struct {
 // sampler runs one probe on its own ticker and hands every measurement to emit.
 type sampler struct {
 	probe Probe
-	emit  func(ctx context.Context, sensor string, samples []edge.Sample)
+	emit  func(samples []edge.Sample)
 	event func(h Health, err error) // told when the sensor's state changes
 
 	mu     sync.Mutex
 	health Health
 }
 
-func newSampler(p Probe, emit func(context.Context, string, []edge.Sample), event func(Health, error)) *sampler {
+func newSampler(p Probe, emit func([]edge.Sample), event func(Health, error)) *sampler {
 	return &sampler{probe: p, emit: emit, event: event, health: Health{Sensor: p.Name, Driver: p.Driver, Stream: p.Stream}}
 }
 
@@ -69,14 +69,16 @@ func (s *sampler) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		sensor, err := s.probe.Open(ctx)
 		if err != nil {
-			s.failed(err, false)
+			s.failed(err)
 		} else {
-			s.opened()
+			s.setOpen(true)
 			if s.sample(ctx, sensor) {
 				pause = minReopen
 			}
-			if err := sensor.Close(); err != nil && ctx.Err() == nil {
-				s.failed(fmt.Errorf("agent: closing %s: %w", s.probe.Name, err), false)
+			err := sensor.Close()
+			s.setOpen(false)
+			if err != nil && ctx.Err() == nil {
+				s.failed(fmt.Errorf("agent: closing %s: %w", s.probe.Name, err))
 			}
 		}
 		if !sleep(ctx, pause+rand.N(pause/4)) {
@@ -97,11 +99,11 @@ func (s *sampler) sample(ctx context.Context, sensor Sensor) (worked bool) {
 			return worked
 		case err != nil:
 			failures++
-			s.failed(err, true)
+			s.failed(err)
 		default:
 			failures, worked = 0, true
 			s.succeeded()
-			s.emit(ctx, s.probe.Name, samples)
+			s.emit(samples)
 		}
 		select {
 		case <-tick.C:
@@ -118,23 +120,23 @@ func (s *sampler) read(ctx context.Context, sensor Sensor) ([]edge.Sample, error
 	defer cancel()
 	samples, err := sensor.Read(ctx)
 	if err == nil && len(samples) == 0 {
-		err = errors.New("the driver returned neither samples nor an error")
+		err = fmt.Errorf("agent: reading %s: the driver %s returned neither samples nor an error", s.probe.Name, s.probe.Driver)
 	}
 	if err != nil {
 		return nil, err
 	}
 	for _, v := range samples { // one bad value would spoil the pack that it travels in
 		if err := (edge.Reading{Sensor: s.probe.Name, Sample: v}).Validate(); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("agent: reading %s: %w", s.probe.Name, err)
 		}
 	}
 	return samples, nil
 }
 
-func (s *sampler) opened() {
+func (s *sampler) setOpen(open bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.health.Open = true
+	s.health.Open = open
 }
 
 func (s *sampler) succeeded() {
@@ -151,10 +153,9 @@ func (s *sampler) succeeded() {
 }
 
 // failed counts a failure and tells of it once, until the message changes or the sensor works again.
-func (s *sampler) failed(err error, open bool) {
+func (s *sampler) failed(err error) {
 	s.mu.Lock()
 	s.health.Errors++
-	s.health.Open = open
 	changed := s.health.Error != err.Error()
 	s.health.Error = err.Error()
 	h := s.health

@@ -55,7 +55,7 @@ type StreamStatus struct {
 
 // Status returns the present state. Safe to call while Run runs.
 func (a *Agent) Status() Status {
-	s := Status{Clock: "unsynced", Outbox: describeOutbox(a.cfg.Outbox.Status())}
+	s := Status{Clock: "unsynced", Sensors: []Health{}, Streams: []StreamStatus{}, Outbox: describeOutbox(a.cfg.Outbox.Status())}
 	if at, _ := a.cfg.Clock.Now(); at.Synced() {
 		s.Clock = "synced"
 	}

@@ -40,6 +40,7 @@ func serveStatus(ctx context.Context, state string, status func() any) (wait fun
 	var failed error
 	tasks.Go(func() {
 		defer stop()
+		defer func() { _ = l.Close() }()
 		for {
 			conn, err := l.Accept()
 			if err != nil {

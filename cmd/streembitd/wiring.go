@@ -77,6 +77,7 @@ func (p *program) openAgent(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	clock := agent.NewClock(uptime, p.clockSynced(), time.UnixMilli(p.fleet.Load().State().Time))
 	board, err := openBoard(ctx, p.cfg.Board)
 	if err != nil {
 		return err
@@ -98,7 +99,7 @@ func (p *program) openAgent(ctx context.Context) error {
 	hubs := agent.NewHubs(p.logger.With("part", "agent"))
 	publisher.Observe(hubs.Answered)
 	c := agent.Config{
-		Boot: boot, Clock: agent.NewClock(uptime, p.clockSynced(), time.UnixMilli(p.fleet.Load().State().Time)), Probes: probes,
+		Boot: boot, Clock: clock, Probes: probes,
 		Streams: p.streams(), Readers: func(s string) ([]journal.Reader, error) { return p.fleet.Load().Readers(s) },
 		Outbox: box, Unsealed: unsealed, Publisher: publisher, Heads: p.node, Hubs: hubs, Logger: p.logger.With("part", "agent"),
 	}
@@ -108,8 +109,8 @@ func (p *program) openAgent(ctx context.Context) error {
 		}
 		p.opened(c.Receipts)
 	}
-	p.agent = agent.New(c)
-	return nil
+	p.agent, err = agent.New(c)
+	return err
 }
 
 func (p *program) openOutbox(ctx context.Context) (*outbox.Outbox, []outbox.Spooled, error) {
