@@ -52,7 +52,7 @@ fuzz: ## every fuzz test for FUZZTIME (default 30s) each
 	@$(GO) test -vet=off -list '^Fuzz' ./... | awk '/^Fuzz/ {f[n++] = $$1} /^ok/ {for (i = 0; i < n; i++) print $$2, f[i]; n = 0} /FAIL/ {print >"/dev/stderr"}' | \
 	while read -r pkg name; do \
 		echo "$$name in $$pkg"; \
-		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$pkg </dev/null; \
+		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x $$pkg </dev/null; \
 	done
 
 qemu: ## tests of the packages without network, as 32-bit ARMv6 and as ARM64 programs under qemu-user
