@@ -307,7 +307,7 @@ func (l *lane) fail(cause error, over bool) {
 	l.fails++
 	l.retryAt = time.Now().Add(pause/2 + rand.N(pause/2))
 	if !over {
-		l.node.log.Info("hub does not take segments", "hub", l.hub, "retry", pause, "err", cause)
+		l.node.log.Debug("hub does not take segments", "hub", l.hub, "retry", pause, "err", cause)
 	}
 }
 
