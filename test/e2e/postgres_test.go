@@ -156,7 +156,7 @@ func sqliteDatabase(t *testing.T) database {
 	}
 }
 
-const bulkReadings = 25_000
+const bulkReadings = 12_000 // more than a collector commits at once
 
 // bulk publishes one more chain of the device's: readings enough that writing them takes a while.
 func bulk(t *testing.T, s *swarm.Swarm, readings int) {
@@ -239,10 +239,10 @@ func TestCollectorKilled(t *testing.T) {
 		t.Fatalf("pull exited with %d: %s", code, stderr)
 	}
 	requireAll(t, s.Receipts(), rows)
-	bulk(t, s, 2*bulkReadings)
-	total := len(rows) + 2*bulkReadings
-	t.Run("PostgreSQL", func(t *testing.T) { killCollector(t, s, postgresDatabase(t), &total) })
+	bulk(t, s, 3*bulkReadings)
+	total := len(rows) + 3*bulkReadings
 	t.Run("SQLite", func(t *testing.T) { killCollector(t, s, sqliteDatabase(t), &total) })
+	t.Run("PostgreSQL", func(t *testing.T) { killCollector(t, s, postgresDatabase(t), &total) })
 }
 
 // killCollector kills collectors and holds what they wrote against a pull. total is the number of published readings.
@@ -255,22 +255,26 @@ func killCollector(t *testing.T, s *swarm.Swarm, db database, total *int) {
 		if round == 4*kills {
 			t.Fatalf("%d kills in %d rounds, %d of them in the middle of the writing: too little is shown", killed, round, writing)
 		}
-		at := mathrand.N(whole)
-		took, died := collectFor(t, config, at)
-		if !died || before == *total {
-			bulk(t, s, bulkReadings) // something new to write
+		if before == *total { // something new to write
+			bulk(t, s, bulkReadings)
 			*total += bulkReadings
 		}
-		if !died {
-			whole = max(took, 100*time.Millisecond)
-			continue
-		}
-		killed++
+		at := mathrand.N(whole)
+		took, died := collectFor(t, config, at)
 		n := db.count(t)
-		if n > before && n < *total {
+		switch {
+		case !died:
+			whole = took
+		case n == before: // perhaps it always dies too early
+			whole += whole / 4
+			fallthrough
+		default:
+			killed++
+		}
+		if died && n > before && n < *total {
 			writing++
 		}
-		t.Logf("killed after %s: %d of %d readings in the database", at.Round(time.Millisecond), n, *total)
+		t.Logf("killed %v after %s: %d of %d readings in the database", died, min(at, took).Round(time.Millisecond), n, *total)
 		before = n
 	}
 	if _, died := collectFor(t, config, 2*time.Minute); died {
