@@ -69,6 +69,7 @@ type batcher struct {
 	batch     []edge.Reading
 	bytes     int
 	era       uint64
+	retry     time.Time // after a failure: when a full batch is tried again
 	rekey     time.Time // when the epoch ends; zero: none was started
 	wrapped   string    // for whom the present epoch's key is wrapped
 	noteClock bool      // this boot may have sealed readings without wall time, which a clock note restamps
@@ -155,14 +156,29 @@ func (b *batcher) add(ctx context.Context, m measurement, due *time.Timer) {
 	}
 	b.batch = append(b.batch, m.readings...)
 	for _, r := range m.readings {
-		b.bytes += len(r.Sensor) + len(r.Quantity.Name) + len(r.Text) + readingOverhead
+		b.bytes += size(r)
 	}
 	if over := len(b.batch) - maxUnsealed; over > 0 {
 		b.discard(over)
 	}
-	if len(b.batch) >= b.stream.Readings || b.bytes >= journal.TargetSegment {
+	if full := len(b.batch) >= b.stream.Readings || b.bytes >= journal.TargetSegment; full && !time.Now().Before(b.retry) {
 		b.flush(ctx, due)
 	}
+}
+
+// size is about what a reading takes in a pack, in bytes.
+func size(r edge.Reading) int {
+	return len(r.Sensor) + len(r.Quantity.Name) + len(r.Text) + readingOverhead
+}
+
+// chunk returns how many of the readings, one at least, go into the next segment.
+func (b *batcher) chunk(readings []edge.Reading) int {
+	n, bytes := 0, 0
+	for n < min(len(readings), b.stream.Readings) && (n == 0 || bytes < journal.TargetSegment) {
+		bytes += size(readings[n])
+		n++
+	}
+	return n
 }
 
 // flush seals the batch, in several segments when it had to wait. On failure the batch stays and is tried again.
@@ -170,6 +186,7 @@ func (b *batcher) flush(ctx context.Context, due *time.Timer) {
 	err := b.seal(ctx)
 	b.fail(err)
 	if err != nil {
+		b.retry = time.Now().Add(sealRetry)
 		due.Reset(sealRetry)
 	}
 }
@@ -204,16 +221,20 @@ func (b *batcher) seal(ctx context.Context) error {
 		return err
 	}
 	for len(b.found) > 0 {
-		if _, err := b.log.Seal(ctx, b.stream.Name, b.found[0].Boot, b.found[0].Readings); err != nil {
+		left := &b.found[0]
+		n := b.chunk(left.Readings)
+		if _, err := b.log.Seal(ctx, b.stream.Name, left.Boot, left.Readings[:n]); err != nil {
 			return fmt.Errorf("agent: sealing what the last run left: %w", err)
 		}
-		b.found = b.found[1:]
+		if left.Readings = left.Readings[n:]; len(left.Readings) == 0 {
+			b.found = b.found[1:]
+		}
 	}
 	if err := b.tell(ctx); err != nil {
 		return err
 	}
 	for len(b.batch) > 0 {
-		n := min(len(b.batch), max(b.stream.Readings, 1))
+		n := b.chunk(b.batch)
 		if _, err := b.log.Seal(ctx, b.stream.Name, b.boot, b.batch[:n]); err != nil {
 			return fmt.Errorf("agent: sealing %d readings: %w", n, err)
 		}

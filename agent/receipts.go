@@ -4,6 +4,7 @@ package agent
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -34,11 +35,28 @@ type Receipts struct {
 
 // OpenReceipts appends to path, which should lie outside the device's state folder.
 func OpenReceipts(path string) (*Receipts, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("agent: opening receipts: %w", err)
 	}
+	if err := endLine(f); err != nil {
+		return nil, errors.Join(fmt.Errorf("agent: opening receipts: %w", err), f.Close())
+	}
 	return &Receipts{file: f}, nil
+}
+
+// endLine ends a last line that a power cut or a full disk tore, so that the next one stands alone.
+func endLine(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil || info.Size() == 0 {
+		return err
+	}
+	last := make([]byte, 1)
+	if _, err := f.ReadAt(last, info.Size()-1); err != nil || last[0] == '\n' {
+		return err
+	}
+	_, err = f.WriteString("\n")
+	return err
 }
 
 // Note writes one line and waits until it is on the disk.

@@ -80,7 +80,7 @@ func (s *pass) nextUnit(ctx context.Context, cursor uint64) *unit {
 // fetchUnit asks the holders one after the other for what is still missing, a second time if a hub failed midway.
 func (s *pass) fetchUnit(ctx context.Context, span transport.Span) *unit {
 	u := &unit{span: span, segs: make([]got, span.Last-span.First+1), why: map[uint64]error{}}
-	for attempt := 0; attempt < 2; attempt++ {
+	for range 2 {
 		failed := false
 		for _, cl := range s.t.holders(span, s.r.hubIDs()) {
 			for _, want := range u.missing(cl) {

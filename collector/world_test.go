@@ -9,6 +9,7 @@ import (
 	"crypto/ed25519"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -292,11 +293,7 @@ func newMemory() *memory {
 func (m *memory) Marks(context.Context) (map[journal.Chain]collector.Mark, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	out := map[journal.Chain]collector.Mark{}
-	for c, mark := range m.marks {
-		out[c] = mark
-	}
-	return out, nil
+	return maps.Clone(m.marks), nil
 }
 
 func (m *memory) Write(ctx context.Context, b collector.Batch) error {

@@ -50,7 +50,7 @@ func writeFrame(w *bufio.Writer, parts ...[]byte) error {
 func readFrame(r io.Reader, limit int) ([]byte, error) {
 	var head [frameHeader]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
-		if err == io.EOF { //nolint:errorlint // ReadFull's contract: EOF itself, unwrapped, is the clean end
+		if err == io.EOF { // ReadFull's contract: EOF itself, unwrapped, is the clean end
 			return nil, io.EOF
 		}
 		return nil, fmt.Errorf("p2p: reading frame: %w", err)
@@ -64,7 +64,7 @@ func readFrame(r io.Reader, limit int) ([]byte, error) {
 	}
 	body := make([]byte, n)
 	if _, err := io.ReadFull(r, body); err != nil {
-		if err == io.EOF { //nolint:errorlint // as above
+		if err == io.EOF {
 			err = io.ErrUnexpectedEOF
 		}
 		return nil, fmt.Errorf("p2p: reading frame of %d bytes: %w", n, err)
