@@ -5,9 +5,12 @@ package agent_test
 import (
 	"context"
 	"crypto/ed25519"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -445,4 +448,59 @@ type stuck struct{}
 func (stuck) Publish(ctx context.Context, _ *journal.Segment, _ []edge.ID) (transport.Receipt, error) {
 	<-ctx.Done()
 	return transport.Receipt{}, ctx.Err()
+}
+
+// talker is a sensor whose readings are long words that do not compress.
+type talker struct{ r *rand.Rand }
+
+func (s *talker) Read(context.Context) ([]edge.Sample, error) {
+	word := make([]byte, 3000)
+	for i := range word {
+		word[i] = byte('a' + s.r.IntN(26))
+	}
+	return []edge.Sample{{Quantity: edge.Quantity{Name: "log", Kind: edge.Text}, Text: string(word)}}, nil
+}
+
+func (s *talker) Close() error { return nil }
+
+// Long texts close a batch by bytes; after an outage of the disk what waits is cut into segments of that size too.
+func TestLongTexts(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		p := agent.Probe{Name: "journal", Driver: "talker", Stream: "main", Every: time.Second, Open: func(context.Context) (agent.Sensor, error) {
+			return &talker{rand.New(rand.NewPCG(1, 2))}, nil
+		}}
+		w := newWorld(t, dir, []agent.Probe{p}, agent.Stream{Name: "main", Age: time.Hour, Readings: 8000})
+		w.run(10 * time.Minute)
+		readings, _ := w.pulled(w.reader)
+		if len(readings)+w.left != 601 {
+			t.Errorf("%d readings published, %d wait, of 601", len(readings), w.left)
+		}
+		for _, s := range w.segs {
+			if n := len(s.Bytes()); n > 2*journal.TargetSegment {
+				t.Errorf("seq %d has %d bytes", s.Seq, n)
+			}
+		}
+	})
+}
+
+// A line that a power cut tore does not spoil the next one.
+func TestReceiptsAfterTornLine(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "receipts")
+	check(t, os.WriteFile(path, []byte("{\"chain\":\"a\"}\n{\"chain\":\"b"), 0o600))
+	r, err := agent.OpenReceipts(path)
+	check(t, err)
+	w, err := journal.NewWriter(journal.FleetID{1}, "main", journal.NewSoftKey(ed25519.NewKeyFromSeed(make([]byte, 32))))
+	check(t, err)
+	seg, err := w.Plain(nil, 0, journal.Stamp{})
+	check(t, err)
+	check(t, r.Note(seg, transport.Receipt{}))
+	check(t, r.Close())
+	text, err := os.ReadFile(path)
+	check(t, err)
+	lines := strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
+	var n agent.ReceiptNote
+	if len(lines) != 3 || json.Unmarshal([]byte(lines[2]), &n) != nil || n.Chain != w.Chain().String() {
+		t.Errorf("receipts are %q", text)
+	}
 }

@@ -29,7 +29,10 @@ type Publisher struct {
 	limit   time.Duration
 	life    context.Context
 	stop    context.CancelFunc
-	puts    sync.WaitGroup
+
+	mu     sync.Mutex
+	closed bool
+	puts   sync.WaitGroup
 }
 
 // putLimit is how long one hub may take for one segment before it counts as missed; repair brings it later.
@@ -53,6 +56,9 @@ func (p *Publisher) Observe(f func(hub edge.ID, err error)) { p.observe = f }
 
 // Close abandons what is under way and waits for it to end.
 func (p *Publisher) Close() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
 	p.stop()
 	p.puts.Wait()
 }
@@ -68,7 +74,10 @@ func (p *Publisher) Publish(ctx context.Context, seg *journal.Segment, acked []e
 	}
 	settled := make(chan struct{})
 	defer close(settled)
-	answers := p.send(r, seg.Bytes(), settled)
+	answers, err := p.send(r, seg.Bytes(), settled)
+	if err != nil {
+		return r, err
+	}
 	var grace <-chan time.Time
 	for open := len(r.Targets) - len(r.Acked); open > 0 && !r.Forgettable(); open-- {
 		if grace == nil && r.Published() {
@@ -99,7 +108,11 @@ func (p *Publisher) verdict(r Receipt, cause error) (Receipt, error) {
 	if cause == nil && len(r.Errors) > 0 {
 		cause = r.Errors[0]
 	}
-	err := fmt.Errorf("transport: publishing: %d of %d hubs have it, %d needed: %w", len(r.Acked), len(r.Targets), r.Need(), ErrNotQuorum)
+	wanted := fmt.Sprintf("%d needed", r.Need())
+	if len(r.Acked) >= r.Need() {
+		wanted = "all on one site: a hub of another site is needed"
+	}
+	err := fmt.Errorf("transport: publishing: %d of %d hubs have it, %s: %w", len(r.Acked), len(r.Targets), wanted, ErrNotQuorum)
 	if cause != nil {
 		err = fmt.Errorf("%w: %w", err, cause)
 	}
@@ -134,7 +147,12 @@ type answer struct {
 
 // send starts one put per hub that has no copy yet. They outlive the call that began them, up to the limit; but a hub
 // whose queue is full is asked again only until the call is settled, so that a frozen one holds nothing up.
-func (p *Publisher) send(r Receipt, segment []byte, settled <-chan struct{}) <-chan answer {
+func (p *Publisher) send(r Receipt, segment []byte, settled <-chan struct{}) (<-chan answer, error) {
+	p.mu.Lock() // so that no put begins once Close waits
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, fmt.Errorf("transport: publishing: %w: %w", ErrNotQuorum, ErrClosed)
+	}
 	answers := make(chan answer, len(r.Targets))
 	for _, t := range r.Targets {
 		if slices.Contains(r.Acked, t.Member) {
@@ -153,7 +171,7 @@ func (p *Publisher) send(r Receipt, segment []byte, settled <-chan struct{}) <-c
 			answers <- answer{t.Member, err}
 		})
 	}
-	return answers
+	return answers, nil
 }
 
 func busy(err error) bool {

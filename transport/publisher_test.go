@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -288,6 +289,24 @@ func TestPublisherClose(t *testing.T) {
 		p.Close()
 		if h.count(h.ended, 0) != 1 || time.Since(began) != time.Second {
 			t.Errorf("Close came back after %s with %d puts ended", time.Since(began), h.count(h.ended, 0))
+		}
+		if _, err := p.Publish(t.Context(), seg, nil); !errors.Is(err, transport.ErrClosed) || h.count(h.asked, 1) != 1 {
+			t.Errorf("after Close a publication gives %v, and hub 1 was asked %d times", err, h.count(h.asked, 1))
+		}
+	})
+}
+
+// A majority on one site is none where there are two, and the error says what is missing.
+func TestPublishNeedsTwoSites(t *testing.T) {
+	publishing(t, 3, func(_ context.Context, hub, _ int) error {
+		if sites[hub] == "b" {
+			return transport.ErrUnreachable
+		}
+		return nil
+	}, func(t *testing.T, _ *hubs, p *transport.Publisher, seg *journal.Segment) {
+		r, err := p.Publish(t.Context(), seg, nil)
+		if !errors.Is(err, transport.ErrNotQuorum) || !strings.Contains(err.Error(), "2 of 3 hubs have it, all on one site") || r.Published() {
+			t.Errorf("two hubs of one site: %v", err)
 		}
 	})
 }

@@ -23,6 +23,7 @@ var (
 	ErrUnreachable = errors.New("hub cannot be reached")
 	ErrNotQuorum   = errors.New("not durable on a majority of its hubs yet")
 	ErrNoHubs      = errors.New("the fleet has no enrolled hub: add one with streembit fleet add --role hub")
+	ErrClosed      = errors.New("publisher is closed")
 	ErrNoHead      = errors.New("no head is known")
 )
 
