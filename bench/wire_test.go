@@ -12,11 +12,13 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/streembit/edge"
+	"github.com/streembit/edge/collector"
 	"github.com/streembit/edge/fleet"
 	"github.com/streembit/edge/journal"
 	"github.com/streembit/edge/test/swarm"
@@ -123,7 +125,7 @@ func publish(b *testing.B, p *transport.Publisher, seg *journal.Segment) {
 	}
 }
 
-// BenchmarkPull fetches, proves and opens segments that three hubs hold.
+// BenchmarkPull is the collector's whole way but the database: survey, fetch from three hubs, prove, open.
 func BenchmarkPull(b *testing.B) {
 	for _, readings := range []int{10, 100, 1000} {
 		b.Run(fmt.Sprintf("readings=%d", readings), func(b *testing.B) { benchPull(b, readings) })
@@ -146,38 +148,34 @@ func benchPull(b *testing.B, readings int) {
 	reader, _ := client(b, s, s.Reader)
 	rk, err := fleet.LoadReaderKey(filepath.Join(s.Reader.State, "reader.pem"))
 	must(b, err)
-	ring := journal.NewKeyring(rk)
+	sink := &counter{}
+	c, err := collector.New(collector.Config{Source: reader, Sink: sink, Fleet: func() *fleet.Fleet { return s.Fleet }, Key: rk})
+	must(b, err)
 	own, theirs := cpu(b), hubCPU(b, s)
 	b.ResetTimer()
-	got := pull(b, reader, ring, s.Hubs[0].ID, src.w.Chain(), uint64(b.N))
+	report, err := c.Pull(context.Background())
 	b.StopTimer()
-	if want := b.N * readings; got != want {
-		b.Fatalf("pulled %d readings of %d", got, want)
+	must(b, err)
+	got := int(sink.readings.Load())
+	if want := b.N * readings; got != want || !report.Complete() {
+		b.Fatalf("pulled %d readings of %d: %s", got, want, report)
 	}
 	b.ReportMetric(float64(cpu(b)-own)/float64(got)/1e3, "reader-µs/reading")
 	b.ReportMetric(float64(hubCPU(b, s)-theirs)/float64(got)/1e3, "hubs-µs/reading")
 	b.ReportMetric(float64(got)/b.Elapsed().Seconds(), "readings/s")
 }
 
-func pull(b *testing.B, n *p2p.Node, ring *journal.Keyring, hub edge.ID, chain journal.Chain, last uint64) (readings int) {
-	seq := uint64(0)
-	err := n.Fetch(context.Background(), hub, chain, transport.Span{First: 0, Last: last}, func(raw []byte) error {
-		seg, err := journal.OpenFrom(raw, chain, seq)
-		if err != nil {
-			return err
-		}
-		seq++
-		if seg.Kind == journal.KindEpoch {
-			_, err := ring.Learn(seg)
-			return err
-		}
-		rs, err := ring.Readings(seg)
-		readings += len(rs)
-		return err
-	})
-	must(b, err)
-	return readings
+// counter is a sink that counts what it is given and keeps nothing.
+type counter struct{ readings atomic.Int64 }
+
+func (c *counter) Marks(context.Context) (map[journal.Chain]collector.Mark, error) { return nil, nil }
+
+func (c *counter) Write(_ context.Context, batch collector.Batch) error {
+	c.readings.Add(int64(len(batch.Readings)))
+	return nil
 }
+
+func (c *counter) Close() error { return nil }
 
 func inParallel(window int, segs []*journal.Segment, do func(*journal.Segment)) {
 	var wg sync.WaitGroup

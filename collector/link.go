@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/streembit/edge"
 	"github.com/streembit/edge/journal"
 	"github.com/streembit/edge/transport"
 )
@@ -204,8 +205,7 @@ func (l *linker) accept(ctx context.Context, seg *journal.Segment) error {
 		l.unreadable(seg, err)
 		return nil
 	}
-	l.w.Readings = append(l.w.Readings, got.rows...)
-	l.w.verified += uint64(len(got.rows))
+	l.add(seg, got.readings)
 	if got.sealed {
 		l.w.sealed++
 	}
@@ -214,6 +214,19 @@ func (l *linker) accept(ctx context.Context, seg *journal.Segment) error {
 		l.r.note(l.t.chain, *got.note)
 	}
 	return nil
+}
+
+// add appends rows. The room for a batch is made once, for as many segments like this one as may still come: growing it
+// step by step costs more than proving the segments does.
+func (l *linker) add(seg *journal.Segment, readings []edge.Reading) {
+	if l.w.Readings == nil && len(readings) > 0 {
+		left := min(l.pass.last-seg.Seq, batchSegments)
+		l.w.Readings = make([]Row, 0, min(int(left+1)*len(readings), batchRows+len(readings)))
+	}
+	for i, r := range readings {
+		l.w.Readings = append(l.w.Readings, Row{Seq: seg.Seq, Index: i, Boot: seg.Boot, Reading: r})
+	}
+	l.w.verified += uint64(len(readings))
 }
 
 // unreadable records a segment that is proven and stands in its place, but whose readings cannot be had.

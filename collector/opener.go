@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/streembit/edge"
 	"github.com/streembit/edge/journal"
 )
 
@@ -23,9 +24,9 @@ func newOpener(key journal.ReaderKey) *opener {
 
 // opened is what a segment gave. sealed: its epoch is for other readers.
 type opened struct {
-	rows   []Row
-	note   *Note
-	sealed bool
+	readings []edge.Reading
+	note     *Note
+	sealed   bool
 }
 
 // open reads a segment; find brings the segment that starts its epoch, should that not be known yet (after a restart,
@@ -97,11 +98,7 @@ func (o *opener) read(seg *journal.Segment) (opened, error) {
 	if err != nil {
 		return opened{}, err
 	}
-	rows := make([]Row, len(readings))
-	for i, r := range readings {
-		rows[i] = Row{Seq: seg.Seq, Index: i, Boot: seg.Boot, Reading: r}
-	}
-	return opened{rows: rows}, nil
+	return opened{readings: readings}, nil
 }
 
 // checkNote refuses what no device means and no database can count with.
