@@ -49,11 +49,7 @@ cross: ## streembitd, stripped, for each kind of board, with sizes (MB = 10^6 by
 	done | awk 'BEGIN {printf "%-28s %10s %7s\n", "program", "bytes", "MB"} {printf "%-28s %10d %7.1f\n", $$1, $$2, $$2/1e6}'
 
 fuzz: ## every fuzz test for FUZZTIME (default 30s) each
-	@$(GO) test -vet=off -list '^Fuzz' ./... | awk '/^Fuzz/ {f[n++] = $$1} /^ok/ {for (i = 0; i < n; i++) print $$2, f[i]; n = 0} /FAIL/ {print >"/dev/stderr"}' | \
-	while read -r pkg name; do \
-		echo "$$name in $$pkg"; \
-		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x $$pkg </dev/null; \
-	done
+	@GO="$(GO)" bash .ci/fuzz $(FUZZTIME)
 
 qemu: ## tests of the packages without network, as 32-bit ARMv6 and as ARM64 programs under qemu-user
 	@for arch in arm:arm arm64:aarch64; do \
