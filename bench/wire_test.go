@@ -94,18 +94,25 @@ func BenchmarkPublish(b *testing.B) {
 	}
 }
 
-func benchPublish(b *testing.B, hubs, readings, window int) {
+// prepare starts a swarm of hubs, publishes a device's epoch, and seals b.N segments that are to follow.
+func prepare(b *testing.B, hubs, readings int) (*swarm.Swarm, *transport.Publisher, []*journal.Segment) {
+	b.Helper()
 	s := swarm.New(b, hubs, "")
 	s.Start(s.Hubs...)
 	node, key := client(b, s, s.Device)
 	p := transport.NewPublisher(node, func() *fleet.Fleet { return s.Fleet })
-	defer p.Close()
+	b.Cleanup(p.Close)
 	src, epoch := newSource(b, s, key)
 	publish(b, p, epoch)
 	segs := make([]*journal.Segment, b.N)
 	for i := range segs {
 		segs[i] = src.next(b, readings)
 	}
+	return s, p, segs
+}
+
+func benchPublish(b *testing.B, hubs, readings, window int) {
+	s, p, segs := prepare(b, hubs, readings)
 	own, theirs := cpu(b), hubCPU(b, s)
 	b.ResetTimer()
 	inParallel(window, segs, func(seg *journal.Segment) { publish(b, p, seg) })
@@ -133,17 +140,7 @@ func BenchmarkPull(b *testing.B) {
 }
 
 func benchPull(b *testing.B, readings int) {
-	s := swarm.New(b, 3, "")
-	s.Start(s.Hubs...)
-	node, key := client(b, s, s.Device)
-	p := transport.NewPublisher(node, func() *fleet.Fleet { return s.Fleet })
-	defer p.Close()
-	src, epoch := newSource(b, s, key)
-	publish(b, p, epoch)
-	segs := make([]*journal.Segment, b.N)
-	for i := range segs {
-		segs[i] = src.next(b, readings)
-	}
+	s, p, segs := prepare(b, 3, readings)
 	inParallel(64, segs, func(seg *journal.Segment) { publish(b, p, seg) })
 	reader, _ := client(b, s, s.Reader)
 	rk, err := fleet.LoadReaderKey(filepath.Join(s.Reader.State, "reader.pem"))
