@@ -63,11 +63,3 @@ func ParseID(s string) (ID, error) {
 	}
 	return ID(raw[len(idPrefix):]), nil
 }
-
-// IDFromKey returns the identity of a public key.
-func IDFromKey(pub ed25519.PublicKey) (ID, error) {
-	if len(pub) != len(ID{}) {
-		return ID{}, fmt.Errorf("edge: reading public key of %d bytes: %w", len(pub), ErrBadID)
-	}
-	return ID(pub), nil
-}

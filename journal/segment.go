@@ -34,7 +34,7 @@ func (k Kind) remedy() string {
 // Coding says how a payload was packed before it was sealed.
 type Coding uint8
 
-// The codings; which one a Writer uses was decided by measurement (docs/decisions).
+// The codings; which one a Writer uses was decided by measurement (docs/decisions/0003-compression.md).
 const (
 	CodingPlain Coding = 0
 	CodingZstd  Coding = 1 // RFC 8878

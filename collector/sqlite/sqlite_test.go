@@ -4,7 +4,6 @@ package sqlite_test
 
 import (
 	"context"
-	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -32,29 +31,24 @@ func open(t testing.TB) *sqlite.Sink {
 	return s
 }
 
-func TestLatest(t *testing.T) {
+// The views are what people query: each shows what was written.
+func TestViews(t *testing.T) {
 	s := open(t)
-	c := sinktest.Chain(1, 1)
-	b := collector.Batch{Chain: c, Name: "roof", To: 3, Received: time.UnixMilli(1_700_000_900_000), Readings: sinktest.Rows(0, 3, 5)}
+	b := collector.Batch{Chain: sinktest.Chain(1, 1), Name: "roof", To: 3, Received: time.UnixMilli(1_700_000_900_000), Readings: sinktest.Rows(0, 3, 5)}
 	q := edge.Quantity{Name: "state", Kind: edge.Text}
 	b.Readings = append(b.Readings, collector.Row{Seq: 3, Index: 5, Reading: edge.Reading{Sensor: "host", Sample: edge.Sample{Quantity: q, Text: "up"}}})
 	if err := s.Write(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}
-	got, err := sqlite.Latest(t.Context(), s.DB(), 3)
-	if err != nil || len(got) != 2 {
-		t.Fatalf("%v, %v", got, err)
-	}
-	if g := got[0]; g.Name != "roof" || g.Device != c.Device || g.Sensor != "bme280-0" || g.Label != "temperature" || g.Unit != "Cel" || g.Count != 20 ||
-		fmt.Sprint(g.Points) != "[1000.67 1001 1001.33]" || !g.Points[2].Synced || g.Points[2].At.UnixMilli() != 1_700_000_003_004 {
-		t.Errorf("%+v", g)
-	}
-	if g := got[1]; g.Count != 1 || g.Points[0].String() != "up" || g.Points[0].Synced || g.Points[0].At.UnixMilli() != 1_700_000_900_000 {
-		t.Errorf("%+v", g)
-	}
-	for _, view := range []string{"readings", "latest", "hourly"} {
-		if _, err := s.DB().ExecContext(t.Context(), "SELECT * FROM "+view); err != nil {
-			t.Errorf("view %s: %v", view, err)
+	for query, want := range map[string]string{
+		`SELECT count(*) FROM readings`: "21",
+		`SELECT printf('%s %.2f %s %s', device_name, value, unit, time) FROM latest WHERE sensor = 'bme280-0'`: "roof 1001.33 Cel 2023-11-14 22:13:23.004",
+		`SELECT value || ' ' || time || ' ' || clock FROM latest WHERE sensor = 'host'`:                        "up 2023-11-14 22:28:20.000 unsynced",
+		`SELECT printf('%d %.2f %s', n, high, hour) FROM hourly`:                                               "20 1001.33 2023-11-14 22:00",
+	} {
+		var got string
+		if err := s.DB().QueryRowContext(t.Context(), query).Scan(&got); err != nil || got != want {
+			t.Errorf("%s gives %q, %v, want %q", query, got, err, want)
 		}
 	}
 }

@@ -70,7 +70,7 @@ func (l limits) resources() (network.ResourceManager, error) {
 }
 
 // assembly is a host made from its parts. The package go-libp2p itself and its config link WebRTC and WebTransport
-// whatever the options say, 9 MB of program (docs/decisions); the parts alone do not.
+// whatever the options say, 9 MB of program (docs/decisions/0010-host-from-parts.md); the parts alone do not.
 type assembly struct {
 	host   *bhost.BasicHost
 	swarm  *swarm.Swarm
