@@ -6,13 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path"
 	"slices"
 	"strings"
 	"sync"
 
 	"periph.io/x/conn/v3/i2c"
-	"periph.io/x/conn/v3/onewire"
 	"periph.io/x/conn/v3/spi"
 )
 
@@ -20,9 +21,10 @@ import (
 type Wiring struct {
 	Name    string // for messages and lists, for example "Raspberry Pi 4 Model B Rev 1.4"
 	Root    string // file-system root above /proc and /sys; "" = "/"
+	Files   fs.FS  // nil = the files below Root
 	I2C     []Bus[i2c.BusCloser]
 	SPI     []Bus[spi.PortCloser]
-	OneWire []Bus[onewire.BusCloser]
+	OneWire []string // masters of the kernel's 1-wire subsystem, for example "w1_bus_master1"
 	Pins    []NamedPin
 	// Problems are what went wrong while the buses were looked for. They do not stop the sensors on other buses.
 	Problems []error
@@ -44,10 +46,9 @@ type NamedPin struct {
 
 // Board is an opened board. Each bus is opened once, at its first use, and shared. All methods are safe for concurrent use.
 type Board struct {
-	w       Wiring
-	i2c     shared[i2c.BusCloser]
-	spi     shared[spi.PortCloser]
-	oneWire shared[onewire.BusCloser]
+	w   Wiring
+	i2c shared[i2c.BusCloser]
+	spi shared[spi.PortCloser]
 }
 
 // NewBoard returns a board that consists of w.
@@ -55,11 +56,13 @@ func NewBoard(w Wiring) *Board {
 	if w.Root == "" {
 		w.Root = "/"
 	}
+	if w.Files == nil {
+		w.Files = os.DirFS(w.Root)
+	}
 	return &Board{
-		w:       w,
-		i2c:     shared[i2c.BusCloser]{kind: I2C, known: w.I2C},
-		spi:     shared[spi.PortCloser]{kind: SPI, known: w.SPI},
-		oneWire: shared[onewire.BusCloser]{kind: OneWire, known: w.OneWire},
+		w:   w,
+		i2c: shared[i2c.BusCloser]{kind: I2C, known: w.I2C},
+		spi: shared[spi.PortCloser]{kind: SPI, known: w.SPI},
 	}
 }
 
@@ -77,7 +80,7 @@ func (b *Board) Buses(kind BusKind) []string {
 	case SPI:
 		return b.spi.names()
 	case OneWire:
-		return b.oneWire.names()
+		return slices.Clone(b.w.OneWire)
 	case GPIO:
 		names := make([]string, len(b.w.Pins))
 		for i, p := range b.w.Pins {
@@ -91,7 +94,7 @@ func (b *Board) Buses(kind BusKind) []string {
 // Port connects one sensor. It opens the bus if nobody has yet; it does not talk to the chip. An error names the bus, what
 // the board has instead and what to do, and wraps ErrNoBus if there is no such bus.
 func (b *Board) Port(r Request) (Port, error) {
-	p := Port{Root: b.w.Root, Files: os.DirFS(b.w.Root)}
+	p := Port{Root: b.w.Root, Files: b.w.Files}
 	var err error
 	switch r.Kind {
 	case Host:
@@ -106,7 +109,8 @@ func (b *Board) Port(r Request) (Port, error) {
 	case SPI:
 		p.SPI, p.Name, err = b.spi.open(r.Bus)
 	case OneWire:
-		p.OneWire, p.Name, err = b.oneWire.open(r.Bus)
+		p.W1, err = b.master(r.Bus)
+		p.Name = path.Base(p.W1)
 	case GPIO:
 		p.Name = r.Pin
 		p.Pin, err = b.pin(r.Pin)
@@ -119,6 +123,18 @@ func (b *Board) Port(r Request) (Port, error) {
 	return p, nil
 }
 
+// master finds the folder of a 1-wire master; without a name it is the one in which the kernel lists the slaves of all.
+func (b *Board) master(name string) (string, error) {
+	const all = "sys/bus/w1/devices"
+	switch {
+	case name == "" && len(b.w.OneWire) > 0:
+		return all, nil
+	case slices.Contains(b.w.OneWire, name):
+		return path.Join(all, name), nil
+	}
+	return "", missing(OneWire, name, b.w.OneWire)
+}
+
 func (b *Board) pin(name string) (Pin, error) {
 	i := slices.IndexFunc(b.w.Pins, func(p NamedPin) bool { return p.Name == name })
 	if i < 0 {
@@ -129,7 +145,7 @@ func (b *Board) pin(name string) (Pin, error) {
 
 // Close closes the buses. Sensors are closed before.
 func (b *Board) Close() error {
-	if err := errors.Join(b.i2c.close(), b.spi.close(), b.oneWire.close()); err != nil {
+	if err := errors.Join(b.i2c.close(), b.spi.close()); err != nil {
 		return fmt.Errorf("hal: closing board: %w", err)
 	}
 	return nil

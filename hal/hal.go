@@ -16,7 +16,6 @@ import (
 
 	"periph.io/x/conn/v3/gpio"
 	"periph.io/x/conn/v3/i2c"
-	"periph.io/x/conn/v3/onewire"
 	"periph.io/x/conn/v3/spi"
 )
 
@@ -43,23 +42,30 @@ func (k BusKind) String() string {
 // ErrNoBus is wrapped by Board.Port when the board has no such bus or line.
 var ErrNoBus = errors.New("not on this board")
 
+// What a transaction on an I²C bus of a Board may wrap, beside the kernel's own error.
+var (
+	ErrAbsent  = errors.New("no chip answers at this address: check wiring, supply and addr")
+	ErrTimeout = errors.New("the bus did not answer in time: a chip may hold it low, check the wiring and power-cycle the chip")
+	ErrGone    = errors.New("the bus is gone: its adapter was unplugged or its driver unloaded; it is opened again when it returns")
+)
+
 // Request names the connection of one sensor, as its config entry does.
 type Request struct {
 	Kind BusKind
-	Bus  string // name, alias or number of an I²C bus, SPI port or 1-wire bus; "" = the board's usual one
+	Bus  string // name, alias or number of an I²C bus, SPI port or 1-wire master; "" = the board's usual one
 	Addr uint16 // I²C address, 7 bits
 	Pin  string // GPIO line, for example "GPIO17"
 }
 
-// Port is one sensor's connection to the board. Of I2C, SPI, OneWire and Pin the one of its kind is set.
+// Port is one sensor's connection to the board. Of I2C, SPI, W1 and Pin the one of its kind is set.
 type Port struct {
-	Name    string // what messages call it, for example "/dev/i2c-1 address 0x76"
-	Root    string // file-system root above /proc and /sys; always set, "/" unless the board uses fixtures
-	Files   fs.FS  // the same root for reading, for example "proc/loadavg"; always set
-	I2C     *Conn
-	SPI     spi.Port
-	OneWire onewire.Bus
-	Pin     Pin
+	Name  string // what messages call it, for example "/dev/i2c-1 address 0x76"
+	Root  string // file-system root above /proc and /sys; always set, "/" unless the board uses fixtures
+	Files fs.FS  // the same root for reading, for example "proc/loadavg"; always set
+	I2C   *Conn
+	SPI   spi.Port
+	W1    string // 1-wire: the folder in Files that has a folder for each slave, for example "sys/bus/w1/devices/w1_bus_master1"
+	Pin   Pin
 }
 
 // Conn is one chip on an I²C bus. It is safe for concurrent use if the bus is, as those of a Board are; a sequence of
@@ -90,6 +96,8 @@ func (c *Conn) Tx(ctx context.Context, w, r []byte) error {
 type Pin interface {
 	// Input requests the line as an input. With edge other than gpio.NoEdge the kernel notes the edges from now on.
 	Input(pull gpio.Pull, edge gpio.Edge) (Line, error)
+	// Output requests the line as an output that drives level from now on.
+	Output(level gpio.Level) (Output, error)
 }
 
 // Line is a requested GPIO input. Read may run beside WaitForEdge; Close only when neither runs.
@@ -99,6 +107,16 @@ type Line interface {
 	// WaitForEdge waits for the next edge of the kind asked for, at most for timeout (> 0); false means none came.
 	WaitForEdge(timeout time.Duration) (bool, error)
 	// Close gives the line back to the kernel.
+	Close() error
+}
+
+// Output is a requested GPIO output.
+type Output interface {
+	// Set drives the electrical level.
+	Set(gpio.Level) error
+	// Read returns the level that is on the line, which a short circuit may make another than the one that was set.
+	Read() (gpio.Level, error)
+	// Close gives the line back to the kernel, which then drives it no longer.
 	Close() error
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -16,15 +17,12 @@ import (
 	"periph.io/x/conn/v3/gpio"
 	"periph.io/x/conn/v3/i2c"
 	"periph.io/x/conn/v3/i2c/i2creg"
-	"periph.io/x/conn/v3/onewire"
-	"periph.io/x/conn/v3/onewire/onewirereg"
 	"periph.io/x/conn/v3/spi"
 	"periph.io/x/conn/v3/spi/spireg"
 	"periph.io/x/host/v3/gpioioctl"
 
-	// These two register the kernel's I²C, SPI and 1-wire buses. The drivers that map a chip's registers into memory (bcm283x, allwinner)
+	// This registers the kernel's I²C and SPI buses. The drivers that map a chip's registers into memory (bcm283x, allwinner)
 	// are left out on purpose: they need root, and on a Pi 5 they use the wrong address.
-	_ "periph.io/x/host/v3/netlink"
 	_ "periph.io/x/host/v3/sysfs"
 )
 
@@ -51,9 +49,7 @@ func Open(ctx context.Context, c Config) (*Board, error) {
 	for _, ref := range spireg.All() {
 		w.SPI = append(w.SPI, Bus[spi.PortCloser]{Name: ref.Name, Aliases: aliases(ref.Aliases, ref.Number), Open: ref.Open})
 	}
-	for _, ref := range onewirereg.All() {
-		w.OneWire = append(w.OneWire, Bus[onewire.BusCloser]{Name: ref.Name, Aliases: aliases(ref.Aliases, ref.Number), Open: ref.Open})
-	}
+	w.OneWire = masters(c.Root)
 	w.Pins = lines()
 	return NewBoard(w), nil
 }
@@ -73,6 +69,21 @@ func aliases(names []string, number int) []string {
 		return names
 	}
 	return append([]string{strconv.Itoa(number)}, names...)
+}
+
+// masters lists the 1-wire masters that the kernel drives.
+func masters(root string) []string {
+	if root == "" {
+		root = "/"
+	}
+	found, err := fs.Glob(os.DirFS(root), "sys/bus/w1/devices/w1_bus_master*")
+	if err != nil { // only a malformed pattern
+		return nil
+	}
+	for i, f := range found {
+		found[i] = filepath.Base(f)
+	}
+	return found
 }
 
 // lines lists the named lines of all GPIO chips. periph sorts the chips of the board itself (label pinctrl-…) first; where two
@@ -121,6 +132,33 @@ func (p chipPin) Input(pull gpio.Pull, edge gpio.Edge) (Line, error) {
 		return nil, fmt.Errorf("hal: GPIO line %s of %s: %w: is another program using it (see gpioinfo)?", p.name, p.chip.Label(), err)
 	}
 	return &chipLine{set: set, name: p.name}, nil
+}
+
+// Output requests a set of one line, for the same reason.
+func (p chipPin) Output(level gpio.Level) (Output, error) {
+	set, err := p.chip.LineSet(gpioioctl.LineOutput, gpio.NoEdge, gpio.PullNoChange, p.name)
+	if err != nil {
+		return nil, fmt.Errorf("hal: GPIO line %s of %s: %w: is another program using it (see gpioinfo)?", p.name, p.chip.Label(), err)
+	}
+	out := &chipOutput{chipLine{set: set, name: p.name}}
+	if err := out.Set(level); err != nil {
+		return nil, errors.Join(err, out.Close())
+	}
+	return out, nil
+}
+
+type chipOutput struct{ chipLine }
+
+// Set implements Output.
+func (o *chipOutput) Set(l gpio.Level) error {
+	var bits gpio.GPIOValue
+	if l {
+		bits = 1
+	}
+	if err := o.set.Out(bits, 1); err != nil {
+		return fmt.Errorf("hal: driving GPIO line %s: %w", o.name, err)
+	}
+	return nil
 }
 
 type chipLine struct {

@@ -28,6 +28,13 @@ type Sensor interface {
 	Close() error
 }
 
+// Actuator is a Sensor that can also be told something. Its Read gives the state that is on the lines, not the one that was asked for.
+type Actuator interface {
+	Sensor
+	// Set makes the chip reach the state, or returns an error. The sample is of one of the Driver's Actions.
+	Set(ctx context.Context, s edge.Sample) error
+}
+
 // Driver describes one chip model. It is plain data: importing it has no effect.
 type Driver struct {
 	Name  string      // config key, for example "bme280"; [a-z0-9-]
@@ -38,8 +45,17 @@ type Driver struct {
 	// Measures is everything that Read may return. A quantity also stands for those that have its unit and kind and whose name goes
 	// on after a dot: "temperature" for "temperature.cpu-thermal". Which ones Read returns is settled by Open.
 	Measures []edge.Quantity
-	Options  []Option      // what a config may set
-	Fastest  time.Duration // shortest useful sampling interval
+	Actions  []edge.Quantity // what its Actuator takes, with Measures' rule for names; none = it is no Actuator
+	Options  []Option        // what a config may set
+	Fastest  time.Duration   // shortest useful sampling interval
+
+	// Identify tells whether the chip at the port is of this model, for a scan of the bus: nil, or an error, which wraps ErrWrongChip if
+	// another chip answered. It changes nothing in any chip that could be there: it reads, or writes only the address of a register or a
+	// command that reads. nil for a chip that cannot be told from others.
+	Identify func(ctx context.Context, p hal.Port) error
+	// Touchy says that any byte written to the chip acts on the outside world, as an expander's outputs do: a scan
+	// writes nothing to an address where one could be.
+	Touchy bool
 
 	// Open powers the chip up and checks that it is the right one. opts has a value for every entry of Options. Use Connect to call it.
 	Open func(ctx context.Context, p hal.Port, opts map[string]string) (Sensor, error)
@@ -108,8 +124,13 @@ func (d Driver) resolve(at hal.Request, opts map[string]any) (hal.Request, map[s
 }
 
 // CanMeasure reports whether q is covered by Measures.
-func (d Driver) CanMeasure(q edge.Quantity) bool {
-	return slices.ContainsFunc(d.Measures, func(m edge.Quantity) bool {
+func (d Driver) CanMeasure(q edge.Quantity) bool { return covers(d.Measures, q) }
+
+// CanSet reports whether q is covered by Actions.
+func (d Driver) CanSet(q edge.Quantity) bool { return covers(d.Actions, q) }
+
+func covers(list []edge.Quantity, q edge.Quantity) bool {
+	return slices.ContainsFunc(list, func(m edge.Quantity) bool {
 		return m.Unit == q.Unit && m.Kind == q.Kind && (m.Name == q.Name || strings.HasPrefix(q.Name, m.Name+"."))
 	})
 }

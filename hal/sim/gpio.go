@@ -96,6 +96,11 @@ func (p *pin) Input(_ gpio.Pull, edge gpio.Edge) (hal.Line, error) {
 	return &line{pin: p, edge: edge, seen: p.now()}, nil
 }
 
+// Output implements hal.Pin.
+func (p *pin) Output(gpio.Level) (hal.Output, error) {
+	return nil, errors.New("sim: this GPIO line is driven by what is wired to it: it cannot be an output")
+}
+
 // line remembers up to when its edges have been handed out, so that none is lost.
 type line struct {
 	pin  *pin

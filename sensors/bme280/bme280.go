@@ -8,7 +8,6 @@ package bme280
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/hal"
 	"github.com/streembit/edge/sensors"
+	"github.com/streembit/edge/sensors/wire"
 )
 
 // Registers and values (§5.3, §5.4).
@@ -44,14 +44,6 @@ const (
 	polls          = 10
 )
 
-// Errors that a Read or an opening may wrap.
-var (
-	ErrNoData    = errors.New("the chip gives no data (all bits equal, or nothing measured): check its supply and wiring")
-	ErrWrongChip = errors.New("another chip is at this address")
-	ErrBusy      = errors.New("the chip stays busy: check its supply")
-	ErrRange     = errors.New("value outside of what the chip can measure: the chip or the bus is faulty")
-)
-
 var measures = []edge.Quantity{sensors.Temperature, sensors.Humidity, sensors.Pressure}
 
 // Driver describes the chip. Accuracy (§1.1 to 1.3): ±1 °C, ±3 %RH, ±100 Pa; range -40…85 °C, 0…100 %RH, 300…1100 hPa.
@@ -62,6 +54,7 @@ var Driver = sensors.Driver{
 	Addrs:    []uint16{0x76, 0x77},
 	Measures: measures,
 	Fastest:  time.Second,
+	Identify: func(ctx context.Context, p hal.Port) error { return (&chip{conn: p.I2C}).probe(ctx) },
 	Open:     open,
 }
 
@@ -91,11 +84,11 @@ func (c *chip) probe(ctx context.Context) error {
 	case err != nil:
 		return err
 	case id == 0 || id == 0xff:
-		return fmt.Errorf("id %#x: %w", id, ErrNoData)
+		return fmt.Errorf("id %#x: %w", id, sensors.ErrNoData)
 	case id == bmp280ID:
-		return fmt.Errorf("id %#x is a BMP280, which has no humidity: %w", id, ErrWrongChip)
+		return fmt.Errorf("id %#x is a BMP280, which has no humidity: %w", id, sensors.ErrWrongChip)
 	case id != chipID:
-		return fmt.Errorf("id %#x, want %#x: %w", id, chipID, ErrWrongChip)
+		return fmt.Errorf("id %#x, want %#x: %w", id, chipID, sensors.ErrWrongChip)
 	}
 	return nil
 }
@@ -122,12 +115,12 @@ func (c *chip) calibrate(ctx context.Context) error {
 	if err := c.conn.Tx(ctx, []byte{0xe1}, second[:]); err != nil {
 		return err
 	}
-	if uniform(first[:]) || uniform(second[:]) {
-		return ErrNoData
+	if wire.Uniform(first[:]) || wire.Uniform(second[:]) {
+		return sensors.ErrNoData
 	}
 	c.cal = parseCalibration(first, second)
 	if c.cal.t1 == 0 || c.cal.p1 == 0 {
-		return fmt.Errorf("dig_T1 = %d, dig_P1 = %d: %w", c.cal.t1, c.cal.p1, ErrNoData)
+		return fmt.Errorf("dig_T1 = %d, dig_P1 = %d: %w", c.cal.t1, c.cal.p1, sensors.ErrNoData)
 	}
 	return nil
 }
@@ -173,7 +166,7 @@ func (c *chip) wait(ctx context.Context, bits byte) error {
 			return err
 		}
 	}
-	return ErrBusy
+	return sensors.ErrBusy
 }
 
 func (c *chip) register(ctx context.Context, reg byte) (byte, error) {
@@ -196,24 +189,14 @@ func (k *calibration) samples(data [8]byte) ([]edge.Sample, error) {
 	rawT := int64(data[3])<<12 | int64(data[4])<<4 | int64(data[5])>>4
 	rawH := int64(data[6])<<8 | int64(data[7])
 	const skipped, skippedH = 0x80000, 0x8000 // what a measurement that was not made leaves (§5.4.7)
-	if uniform(data[:]) || rawT == skipped && rawP == skipped || rawH == skippedH && rawP == skipped {
-		return nil, fmt.Errorf("data %x: %w", data, ErrNoData)
+	if wire.Uniform(data[:]) || rawT == skipped && rawP == skipped || rawH == skippedH && rawP == skipped {
+		return nil, fmt.Errorf("data %x: %w", data, sensors.ErrNoData)
 	}
 	fine := k.fine(rawT)
 	t := k.temperature(fine)
 	p, h := k.pressure(rawP, fine), k.humidity(rawH, fine)
 	if t < -40*physic.Celsius+physic.ZeroCelsius || t > 85*physic.Celsius+physic.ZeroCelsius || p < 30*physic.KiloPascal || p > 110*physic.KiloPascal {
-		return nil, fmt.Errorf("%s, %s: %w", t, p, ErrRange)
+		return nil, fmt.Errorf("%s, %s: %w", t, p, sensors.ErrRange)
 	}
 	return []edge.Sample{sensors.Celsius(t), sensors.RelativeHumidity(h), sensors.Pascals(p)}, nil
-}
-
-// uniform reports whether all bits are 0 or all are 1: a bus without a chip, or a stuck one.
-func uniform(b []byte) bool {
-	for _, v := range b {
-		if v != b[0] || v != 0 && v != 0xff {
-			return false
-		}
-	}
-	return true
 }

@@ -113,12 +113,12 @@ func TestRefusesWrongChips(t *testing.T) {
 		says  string
 	}{
 		"nothing there":     {nil, sim.ErrNAK, "/dev/i2c-1 address 0x76"},
-		"BMP280":            {registers{0x58, 0}, bme280.ErrWrongChip, "BMP280"},
-		"other chip":        {registers{0x61, 0}, bme280.ErrWrongChip, "0x61"},
-		"stuck high":        {registers{0xff, 0xff}, bme280.ErrNoData, "0xff"},
-		"stuck low":         {registers{0, 0}, bme280.ErrNoData, "wiring"},
-		"always busy":       {registers{0x60, 0x01}, bme280.ErrBusy, "busy"},
-		"empty calibration": {registers{0x60, 0}, bme280.ErrNoData, "calibration"},
+		"BMP280":            {registers{0x58, 0}, sensors.ErrWrongChip, "BMP280"},
+		"other chip":        {registers{0x61, 0}, sensors.ErrWrongChip, "0x61"},
+		"stuck high":        {registers{0xff, 0xff}, sensors.ErrNoData, "0xff"},
+		"stuck low":         {registers{0, 0}, sensors.ErrNoData, "wiring"},
+		"always busy":       {registers{0x60, 0x01}, sensors.ErrBusy, "busy"},
+		"empty calibration": {registers{0x60, 0}, sensors.ErrNoData, "calibration"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -217,14 +217,14 @@ func TestRefusesWhatIsNoMeasurement(t *testing.T) {
 		data  [8]byte
 		cause error
 	}{
-		"ones":              {[8]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, bme280.ErrNoData},
-		"zeros":             {[8]byte{}, bme280.ErrNoData},
-		"nothing measured":  {pack(0x80000, 0x80000, 0x8000), bme280.ErrNoData},
-		"no temperature":    {pack(0x80000, 0x80000, 30000), bme280.ErrNoData},
-		"cold":              {pack(1, 415148, 30000), bme280.ErrRange},
-		"hot":               {pack(0xffff0, 415148, 30000), bme280.ErrRange},
-		"pressure too high": {pack(519888, 1, 30000), bme280.ErrRange},
-		"vacuum":            {pack(519888, 0xfffff, 30000), bme280.ErrRange},
+		"ones":              {[8]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, sensors.ErrNoData},
+		"zeros":             {[8]byte{}, sensors.ErrNoData},
+		"nothing measured":  {pack(0x80000, 0x80000, 0x8000), sensors.ErrNoData},
+		"no temperature":    {pack(0x80000, 0x80000, 30000), sensors.ErrNoData},
+		"cold":              {pack(1, 415148, 30000), sensors.ErrRange},
+		"hot":               {pack(0xffff0, 415148, 30000), sensors.ErrRange},
+		"pressure too high": {pack(519888, 1, 30000), sensors.ErrRange},
+		"vacuum":            {pack(519888, 0xfffff, 30000), sensors.ErrRange},
 	} {
 		if samples, err := d.Samples(tc.data); !errors.Is(err, tc.cause) || samples != nil {
 			t.Errorf("%s: %v, %v; want %v", name, samples, err, tc.cause)

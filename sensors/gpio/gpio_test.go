@@ -49,8 +49,9 @@ func (s *script) Input(pull pgpio.Pull, edge pgpio.Edge) (hal.Line, error) {
 	s.asked.pull, s.asked.edge = pull, edge
 	return s, s.err
 }
-func (s *script) Read() (pgpio.Level, error) { return s.level, s.err }
-func (s *script) Close() error               { s.closed = true; return nil }
+func (s *script) Output(pgpio.Level) (hal.Output, error) { return nil, errors.New("an input") }
+func (s *script) Read() (pgpio.Level, error)             { return s.level, s.err }
+func (s *script) Close() error                           { s.closed = true; return nil }
 func (s *script) WaitForEdge(timeout time.Duration) (bool, error) {
 	select {
 	case d := <-s.edges:
