@@ -29,7 +29,7 @@ func grants(n int) []fleet.Grant {
 
 // TestScale: a fleet of 10 000 members fits, in few entries and in one entry per member.
 func TestScale(t *testing.T) {
-	f := must(found(t).Grant(key(1), now, grants(10_000)...))(t)
+	f := must(found(t).Grant(by(1), now, grants(10_000)...))(t)
 	if len(f.Members()) != 10_000 || len(f.Hubs()) != 100 {
 		t.Errorf("%d members, %d hubs", len(f.Members()), len(f.Hubs()))
 	}
@@ -38,23 +38,23 @@ func TestScale(t *testing.T) {
 		g.Roles, g.Reader = fleet.Collector, reader(t, 8).Public()
 		collectors[i] = g
 	}
-	f = must(found(t).Grant(key(1), now, collectors...))(t)
-	if got := len(f.With(fleet.Collector)); got != 300 || len(f.Parts().Log) < 2 {
-		t.Errorf("%d collectors in %d entries", got, len(f.Parts().Log))
+	f = must(found(t).Grant(by(1), now, collectors...))(t)
+	if got := len(f.With(fleet.Collector)); got != 300 || len(f.Parts().Logs[0]) < 2 {
+		t.Errorf("%d collectors in %d entries", got, len(f.Parts().Logs[0]))
 	}
 }
 
 func BenchmarkBundle(b *testing.B) {
 	for _, n := range []int{1000, 10_000} {
 		all := grants(n)
-		few, err := found(b).Grant(key(1), now, all...)
+		few, err := found(b).Grant(by(1), now, all...)
 		if err != nil {
 			b.Fatal(err)
 		}
 		base := found(b)
 		var log [][]byte
 		for _, g := range all {
-			payload, err := journal.Encode([]fleet.Grant{g})
+			payload, err := journal.Encode(entries(g))
 			if err != nil {
 				b.Fatal(err)
 			}

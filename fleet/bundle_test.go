@@ -17,8 +17,8 @@ import (
 // The log's incarnation is random, so the golden bundle is opened and encoded again, not made again.
 func TestGolden_Bundle(t *testing.T) {
 	if *update {
-		f := must(found(t).Grant(key(1), now, hub(11), device(21), collector(t, 31, "main")))(t)
-		f = must(f.Amend(key(2), f.State().Hubs[:0], now))(t)
+		f := must(found(t).Grant(by(1), now, hub(11), device(21), collector(t, 31, "main")))(t)
+		f = must(f.Amend(key(2), now, func(s *fleet.State) { s.Hubs = nil }))(t)
 		record(t, "bundle", must(f.Encoded())(t))
 		record(t, "state", f.Parts().States[1])
 	}
@@ -93,7 +93,7 @@ func TestOpen_StatesAreSignedByAnOwnerOfTheStateBefore(t *testing.T) {
 		{"rotation by the new owner itself", fleet.SignAny(t, key(3), rotated), fleet.ErrNotOwner},
 		{"by a stranger", fleet.SignAny(t, key(4), next(same)), fleet.ErrNotOwner},
 		{"skipped version", fleet.SignAny(t, key(1), next(func(s *fleet.State) { s.Version++ })), fleet.ErrRollback},
-		{"same version", fleet.SignAny(t, key(1), next(func(s *fleet.State) { s.Version-- })), fleet.ErrRollback},
+		{"same version", fleet.SignAny(t, key(1), next(func(s *fleet.State) { s.Version-- })), fleet.ErrWrongFleet},
 		{"other predecessor", fleet.SignAny(t, key(1), next(func(s *fleet.State) { s.Prev[0]++ })), fleet.ErrRollback},
 		{"unknown format", fleet.SignAny(t, key(1), next(func(s *fleet.State) { s.Format = 2 })), fleet.ErrBadState},
 		{"no name", fleet.SignAny(t, key(1), next(func(s *fleet.State) { s.Name = "" })), fleet.ErrBadState},
@@ -125,6 +125,16 @@ func TestOpen_StatesAreSignedByAnOwnerOfTheStateBefore(t *testing.T) {
 	}
 }
 
+// entries are grants with the serial that a first one has.
+func entries(grants ...fleet.Grant) []fleet.Entry {
+	out := make([]fleet.Entry, len(grants))
+	for i, g := range grants {
+		g.Serial = 1
+		out[i].Grant = &g
+	}
+	return out
+}
+
 // nullHubs writes the state with null where its empty lists of hubs and update root stand (the last 0x80 0x40).
 func nullHubs(t *testing.T, s fleet.State) []byte {
 	t.Helper()
@@ -138,17 +148,19 @@ func nullHubs(t *testing.T, s fleet.State) []byte {
 }
 
 func TestOpen_LogIsTheOwnersAlone(t *testing.T) {
-	f := must(found(t).Grant(key(1), now, hub(11)))(t)
-	states, log := f.Parts().States, f.Parts().Log
+	f := must(found(t).Grant(by(1), now, hub(11)))(t)
+	states, log := f.Parts().States, f.Parts().Logs[0]
 	chain := f.LogChain()
 	byDevice, other, elsewhere := chain, chain, chain
 	byDevice.Device, other.Incarnation, elsewhere.Stream = id(21), journal.Incarnation{1}, "main"
-	grant := must(journal.Encode([]fleet.Grant{device(21)}))(t)
+	grant := must(journal.Encode(entries(device(21))))(t)
 	second := fleet.LogEntry(t, chain, log, key(1), grant, 1)
+	all := []string{"*"}
 	bad := func(change func(*fleet.Grant)) []byte {
 		g := device(21)
+		g.Serial = 1
 		change(&g)
-		return fleet.LogEntry(t, chain, log, key(1), must(journal.Encode([]fleet.Grant{g}))(t), 1)
+		return fleet.LogEntry(t, chain, log, key(1), must(journal.Encode([]fleet.Entry{{Grant: &g}}))(t), 1)
 	}
 	for _, c := range []struct {
 		name string
@@ -156,12 +168,12 @@ func TestOpen_LogIsTheOwnersAlone(t *testing.T) {
 		want error
 	}{
 		{"next entry", [][]byte{log[0], second}, nil},
-		{"log by a non-owner", [][]byte{fleet.LogEntry(t, byDevice, nil, key(21), grant, 1)}, fleet.ErrNotOwner},
-		{"entry by a non-owner", [][]byte{log[0], fleet.LogEntry(t, byDevice, log, key(21), grant, 1)}, fleet.ErrNotOwner},
-		{"other life of the log", [][]byte{fleet.LogEntry(t, other, nil, key(1), grant, 1)}, fleet.ErrNotOwner},
-		{"other stream", [][]byte{fleet.LogEntry(t, elsewhere, nil, key(1), grant, 1)}, fleet.ErrNotOwner},
+		{"log by a non-owner", [][]byte{fleet.LogEntry(t, byDevice, nil, key(21), grant, 1)}, fleet.ErrBadState},
+		{"entry by a non-owner", [][]byte{log[0], fleet.LogEntry(t, byDevice, log, key(21), grant, 1)}, fleet.ErrBadGrant},
+		{"other life of the log", [][]byte{fleet.LogEntry(t, other, nil, key(1), grant, 1)}, fleet.ErrBadState},
+		{"other stream", [][]byte{fleet.LogEntry(t, elsewhere, nil, key(1), grant, 1)}, fleet.ErrBadGrant},
 		{"without its beginning", [][]byte{second}, journal.ErrBadSeq},
-		{"twice", [][]byte{log[0], log[0]}, journal.ErrBadSeq},
+		{"twice", [][]byte{log[0], log[0]}, fleet.ErrBadState},
 		{"forked", [][]byte{fleet.LogEntry(t, chain, nil, key(1), grant, 1), second}, journal.ErrFork},
 		{"another count", [][]byte{log[0], fleet.LogEntry(t, chain, log, key(1), grant, 2)}, fleet.ErrBadGrant},
 		{"nonsense", [][]byte{log[0], fleet.LogEntry(t, chain, log, key(1), []byte{0xa0}, 0)}, journal.ErrMalformed},
@@ -171,11 +183,18 @@ func TestOpen_LogIsTheOwnersAlone(t *testing.T) {
 		{"no name", [][]byte{log[0], bad(func(g *fleet.Grant) { g.Name = "" })}, fleet.ErrBadGrant},
 		{"collector without key", [][]byte{log[0], bad(func(g *fleet.Grant) { g.Roles |= fleet.Collector })}, fleet.ErrBadGrant},
 		{"bad reader key", [][]byte{log[0], bad(func(g *fleet.Grant) { g.Reader = []byte{1} })}, fleet.ErrBadGrant},
-		{"bad stream", [][]byte{log[0], bad(func(g *fleet.Grant) { g.Streams = []string{"*"} })}, fleet.ErrBadGrant},
+		{"unknown right", [][]byte{log[0], bad(func(g *fleet.Grant) { g.Rights = []fleet.Right{{Do: "own", On: all, What: all}} })}, fleet.ErrBadGrant},
+		{"right to nothing", [][]byte{log[0], bad(func(g *fleet.Grant) { g.Rights = []fleet.Right{{Do: fleet.Read, On: all}} })}, fleet.ErrBadGrant},
+		{"labels out of order", [][]byte{log[0], bad(func(g *fleet.Grant) { g.Labels = []string{"b=1", "a=1"} })}, fleet.ErrBadGrant},
+		{"one label twice", [][]byte{log[0], bad(func(g *fleet.Grant) { g.Labels = []string{"a=1", "a=2"} })}, fleet.ErrBadGrant},
+		{"label without value", [][]byte{log[0], bad(func(g *fleet.Grant) { g.Labels = []string{"a"} })}, fleet.ErrBadGrant},
+		{"serial 0", [][]byte{log[0], bad(func(g *fleet.Grant) { g.Serial = 0 })}, fleet.ErrBadGrant},
+		{"two contents in one entry", [][]byte{log[0], fleet.LogEntry(t, chain, log, key(1), must(journal.Encode(
+			[]fleet.Entry{{Grant: &fleet.Grant{}, Revoke: &fleet.Revocation{}}}))(t), 1)}, fleet.ErrBadGrant},
 		{"site that moves the cursor", [][]byte{log[0], bad(func(g *fleet.Grant) { g.Site = "a\nb" })}, fleet.ErrBadGrant},
 		{"too many addresses", [][]byte{log[0], bad(func(g *fleet.Grant) { g.Addrs = make([]string, 17) })}, fleet.ErrBadGrant},
 		{"too long an address", [][]byte{log[0], bad(func(g *fleet.Grant) { g.Addrs = []string{strings.Repeat("a", 257)} })}, fleet.ErrBadGrant},
-		{"too many streams", [][]byte{log[0], bad(func(g *fleet.Grant) { g.Streams = make([]string, 257) })}, fleet.ErrBadGrant},
+		{"too many rights", [][]byte{log[0], bad(func(g *fleet.Grant) { g.Rights = make([]fleet.Right, 17) })}, fleet.ErrBadGrant},
 	} {
 		if got, err := open(t, states, c.log); !errors.Is(err, c.want) || (got == nil) == (err == nil) {
 			t.Errorf("%s: got %v, want %v", c.name, err, c.want)
@@ -187,15 +206,17 @@ func TestOpen_LogIsTheOwnersAlone(t *testing.T) {
 	}
 }
 
+func noHubs(s *fleet.State) { s.Hubs = nil }
+
 func TestNewer_RefusesRollbackAndFork(t *testing.T) {
 	first := found(t)
-	second := must(first.Amend(key(1), nil, now))(t)
-	otherSecond := must(first.Amend(key(2), []fleet.Bootstrap{{ID: id(12)}}, now))(t)
-	third := must(otherSecond.Amend(key(1), nil, now))(t)
-	granted := must(first.Grant(key(1), now, hub(11)))(t)
-	otherGranted := must(first.Grant(key(1), now, hub(12)))(t)
-	more := must(granted.Grant(key(1), now, hub(12)))(t)
-	rotated := must(granted.Rotate(key(2), [2]edge.ID{id(2), id(3)}, now))(t)
+	second := must(first.Amend(key(1), now, noHubs))(t)
+	otherSecond := must(first.Amend(key(2), now, func(s *fleet.State) { s.Hubs = []fleet.Bootstrap{{ID: id(12)}} }))(t)
+	third := must(otherSecond.Amend(key(1), now, noHubs))(t)
+	granted := must(first.Grant(by(1), now, hub(11)))(t)
+	otherGranted := must(first.Grant(by(1), now, hub(12)))(t)
+	more := must(granted.Grant(by(1), now, hub(12)))(t)
+	rotated := must(granted.Rotate(key(2), [2]edge.ID{id(2), id(3)}, -1, now))(t)
 	for _, c := range []struct {
 		name       string
 		now, known *fleet.Fleet

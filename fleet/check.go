@@ -11,13 +11,6 @@ import (
 	"github.com/streembit/edge/journal"
 )
 
-const (
-	maxLabel   = 64  // bytes of a site
-	maxAddr    = 256 // bytes of an address
-	maxAddrs   = 16  // addresses of one hub
-	maxStreams = 256 // streams that one grant names
-)
-
 // check is the rule for states, both when they are made and when they are read, so that a proven state is usable: every
 // owner key is one that only its holder can sign with, and devices can wrap their epoch keys.
 func (s State) check() error {
@@ -47,37 +40,6 @@ func (s State) check() error {
 		}
 		if err := checkPlace(h.Site, h.Addrs); err != nil {
 			return fmt.Errorf("hub %s: %w: %w", h.ID, err, ErrBadState)
-		}
-	}
-	return nil
-}
-
-// check is the rule for grants, both when they are made and when they are read.
-func (g Grant) check() error {
-	switch {
-	case journal.WeakKey(g.Member):
-		return fmt.Errorf("fleet: grant for %q: its key is missing or weak, anybody could use it: %w", g.Name, ErrBadGrant)
-	case g.Roles == 0 || g.Roles > Device|Hub|Collector|Operator:
-		return fmt.Errorf("fleet: grant for %s: no role: %w", g.Member, ErrBadGrant)
-	case !journal.ValidStream(g.Name):
-		return fmt.Errorf("fleet: grant for %s: name %q: want 1 to 32 of a-z 0-9 . _ -: %w", g.Member, g.Name, ErrBadGrant)
-	case g.Roles&Collector != 0 && len(g.Reader) == 0:
-		return fmt.Errorf("fleet: grant for %s: a collector needs its reader key: %w", g.Name, ErrBadGrant)
-	}
-	if err := checkPlace(g.Site, g.Addrs); err != nil {
-		return fmt.Errorf("fleet: grant for %s: %w: %w", g.Name, err, ErrBadGrant)
-	}
-	if len(g.Streams) > maxStreams {
-		return fmt.Errorf("fleet: grant for %s: %d streams, want at most %d, or none for all: %w", g.Name, len(g.Streams), maxStreams, ErrBadGrant)
-	}
-	for _, stream := range g.Streams {
-		if !journal.ValidStream(stream) {
-			return fmt.Errorf("fleet: grant for %s: stream %q: want 1 to 32 of a-z 0-9 . _ -: %w", g.Name, stream, ErrBadGrant)
-		}
-	}
-	if len(g.Reader) > 0 {
-		if _, err := journal.NewReader(g.Reader); err != nil {
-			return fmt.Errorf("fleet: grant for %s: %w: %w", g.Name, ErrBadGrant, err)
 		}
 	}
 	return nil

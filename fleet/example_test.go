@@ -38,7 +38,7 @@ func ExampleFound() {
 func ExampleFleet_Grant() {
 	owner, f := exampleFleet()
 	hub := journal.NewSoftKey(ed25519.NewKeyFromSeed(bytes.Repeat([]byte{3}, 32)))
-	f, err := f.Grant(owner, time.UnixMilli(1_760_000_000_000), fleet.Grant{Member: hub.ID(), Name: "barn", Roles: fleet.Hub, Site: "barn"})
+	f, err := f.Grant(fleet.Author{Key: owner}, time.UnixMilli(1_760_000_000_000), fleet.Grant{Member: hub.ID(), Name: "barn", Roles: fleet.Hub, Site: "barn"})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -52,7 +52,9 @@ func ExampleFleet_Grant() {
 func ExampleFleet_Amend() {
 	owner, f := exampleFleet()
 	hub := journal.NewSoftKey(ed25519.NewKeyFromSeed(bytes.Repeat([]byte{3}, 32)))
-	f, err := f.Amend(owner, []fleet.Bootstrap{{ID: hub.ID(), Addrs: []string{"/ip4/203.0.113.10/tcp/32321"}, Site: "barn"}}, time.UnixMilli(1_760_000_000_001))
+	f, err := f.Amend(owner, time.UnixMilli(1_760_000_000_001), func(s *fleet.State) {
+		s.Hubs = []fleet.Bootstrap{{ID: hub.ID(), Addrs: []string{"/ip4/203.0.113.10/tcp/32321"}, Site: "barn"}}
+	})
 	if err != nil {
 		log.Fatal(err)
 	}

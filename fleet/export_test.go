@@ -20,10 +20,10 @@ func (f *Fleet) Next(t testing.TB) State {
 }
 
 // Parts is the bundle that was proven.
-func (f *Fleet) Parts() Bundle { return f.bundle }
+func (f *Fleet) Parts() Bundle { return f.bundle() }
 
-// LogChain names the fleet's log.
-func (f *Fleet) LogChain() journal.Chain { return f.logChain() }
+// LogChain names the owner's log.
+func (f *Fleet) LogChain() journal.Chain { return f.ownerChain() }
 
 // SignAny signs any state, valid or not, as an owner that does not keep the rules could.
 func SignAny(t testing.TB, signer journal.Signer, state any) []byte {

@@ -24,8 +24,8 @@ import (
 func TestSave_NeverGoesBack(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "fleet.cbor")
 	first := found(t)
-	second := must(first.Amend(key(1), nil, now))(t)
-	fork := must(first.Amend(key(2), nil, now))(t)
+	second := must(first.Amend(key(1), now, noHubs))(t)
+	fork := must(first.Amend(key(2), now, noHubs))(t)
 	for _, c := range []struct {
 		name string
 		f    *fleet.Fleet

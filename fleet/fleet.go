@@ -7,10 +7,12 @@
 package fleet
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/journal"
@@ -21,10 +23,13 @@ var (
 	ErrNotOwner   = errors.New("not signed by an owner of the fleet")
 	ErrWrongFleet = errors.New("is of another fleet")
 	ErrRollback   = errors.New("is older than what is already known")
-	ErrFork       = errors.New("contradicts what is already known: an owner signed two histories")
+	ErrFork       = errors.New("contradicts what is already known: a key signed two histories")
 	ErrTooLarge   = errors.New("larger than it may be")
 	ErrBadState   = errors.New("fleet state is not valid")
 	ErrBadGrant   = errors.New("grant is not valid")
+	ErrNotAllowed = errors.New("the signer may not say this: its rights do not cover it")
+	ErrNotMember  = errors.New("not a member of the fleet")
+	ErrRevoked    = errors.New("its key was revoked")
 )
 
 // MaxState is the largest encoded fleet state in bytes.
@@ -99,25 +104,14 @@ type State struct {
 	Time       int64               // ms since 1970 UTC, by the owner's clock: the floor for members without one
 }
 
-// Grant gives a member its roles. A later grant for the same member replaces the earlier one.
-type Grant struct {
-	_       struct{} `cbor:",toarray"`
-	Member  edge.ID
-	Name    string   // for people and selectors: [a-z0-9][a-z0-9._-]*
-	Roles   Role     //
-	Site    string   // label; for hubs see Bootstrap
-	Addrs   []string // multiaddrs of a hub without the /p2p part; may be empty, the DHT finds it
-	Reader  []byte   // public reader key of a collector
-	Streams []string // streams that a collector may read; empty = all
-}
-
 // Fleet is what a proven bundle says. It is immutable and safe for concurrent use.
 type Fleet struct {
-	id      journal.FleetID
-	state   State
-	log     journal.Link
-	members map[edge.ID]Grant
-	bundle  Bundle
+	id     journal.FleetID
+	state  State
+	states [][]byte
+	logs   []*chainLog // in their one order
+	view   *view
+	now    int64 // ms since 1970 UTC, for what expires; at least the state's time
 }
 
 // ID names the fleet.
@@ -126,15 +120,54 @@ func (f *Fleet) ID() journal.FleetID { return f.id }
 // State returns the proven state. The caller must not change what it points to.
 func (f *Fleet) State() State { return f.state }
 
-// Member returns a member's grant.
+// Floor returns the time of the newest state: no clock that shows less can be right. Nobody but an owner moves it, and a newer state may
+// lower it.
+func (f *Fleet) Floor() time.Time { return time.UnixMilli(f.state.Time) }
+
+// AsOf returns f as it is at a time: grants that have expired by then do not count. Without AsOf, and before Floor, it is Floor. A clock that
+// nobody vouches for is no reason to call it.
+func (f *Fleet) AsOf(t time.Time) *Fleet {
+	at := *f
+	at.now = max(t.UnixMilli(), f.state.Time)
+	return &at
+}
+
+// Member returns a member's grant; none for one that was revoked or whose grant has expired.
 func (f *Fleet) Member(id edge.ID) (Grant, bool) {
-	g, ok := f.members[id]
-	return g, ok
+	r := f.view.members[id]
+	if !r.in() || r.grant.Expires != 0 && f.now > r.grant.Expires {
+		return Grant{}, false
+	}
+	return *r.grant, true
+}
+
+// Former returns the newest grant of somebody who is no member any more, and the revocation; nil if it merely expired.
+func (f *Fleet) Former(id edge.ID) (Grant, *Revocation, bool) {
+	r := f.view.members[id]
+	if _, is := f.Member(id); r == nil || r.grant == nil || is {
+		return Grant{}, nil, false
+	}
+	if r.in() {
+		return *r.grant, nil, true
+	}
+	return *r.grant, r.revoked, true
+}
+
+// Revoked returns all revocations of those who are out now, by their keys.
+func (f *Fleet) Revoked() []Revocation {
+	var out []Revocation
+	for _, r := range f.view.members {
+		if r.revoked != nil && !r.in() {
+			out = append(out, *r.revoked)
+		}
+	}
+	slices.SortFunc(out, func(a, b Revocation) int { return a.Member.Compare(b.Member) })
+	return out
 }
 
 // IsMember reports whether id has any role, owners included: they are the first operators.
 func (f *Fleet) IsMember(id edge.ID) bool {
-	_, ok := f.members[id]
+	_, ok := f.Member(id)
 	return ok || f.isOwner(id)
 }
 
@@ -143,17 +176,63 @@ func (f *Fleet) Is(id edge.ID, r Role) bool {
 	if f.isOwner(id) && r == Operator {
 		return true
 	}
-	g, ok := f.members[id]
+	g, ok := f.Member(id)
 	return ok && g.Roles&r == r
 }
 
 func (f *Fleet) isOwner(id edge.ID) bool { return slices.Contains(f.state.Owners[:], id) }
 
+// Accepts reports whether a segment of a device counts: its device has the role now, or had it and the segment is not beyond what a
+// revocation left of the chain. The error wraps ErrNotMember or ErrRevoked.
+func (f *Fleet) Accepts(c journal.Chain, seq uint64, hash journal.Hash) error {
+	r := f.view.members[c.Device]
+	if r == nil || r.grant == nil {
+		return fmt.Errorf("fleet: segment of %s: %w", c.Device, ErrNotMember)
+	}
+	if cut, named := r.cuts[lane{c.Stream, c.Incarnation}]; named {
+		if seq > cut.Seq || seq == cut.Seq && hash != cut.Hash {
+			return fmt.Errorf("fleet: segment %d of %s, the last that counts is %d: %w", seq, c, cut.Seq, ErrRevoked)
+		}
+		return nil
+	}
+	switch {
+	case !r.in():
+		return fmt.Errorf("fleet: segment %d of %s: %w", seq, c, ErrRevoked)
+	case !f.Is(c.Device, Device):
+		return fmt.Errorf("fleet: segment of %s, which is no device or whose grant has expired: %w", c.Device, ErrNotMember)
+	}
+	return nil
+}
+
+// Policy returns a policy and how many grants were made under it.
+func (f *Fleet) Policy(id TokenID) (p Policy, used int, ok bool) {
+	r := f.view.policies[id]
+	if r == nil {
+		return Policy{}, 0, false
+	}
+	return r.Policy, len(r.used), true
+}
+
+// Policies returns all policies, by their ids.
+func (f *Fleet) Policies() []Policy {
+	var out []Policy
+	for _, r := range f.view.policies {
+		out = append(out, r.Policy)
+	}
+	slices.SortFunc(out, func(a, b Policy) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+	return out
+}
+
+// Ignored returns how many entries stand in the logs that their signers had no right to make.
+func (f *Fleet) Ignored() int { return f.view.ignored }
+
 // Members returns all grants, by name.
 func (f *Fleet) Members() []Grant {
-	out := make([]Grant, 0, len(f.members))
-	for _, g := range f.members {
-		out = append(out, g)
+	out := make([]Grant, 0, len(f.view.members))
+	for id := range f.view.members {
+		if g, ok := f.Member(id); ok {
+			out = append(out, g)
+		}
 	}
 	slices.SortFunc(out, func(a, b Grant) int {
 		if c := strings.Compare(a.Name, b.Name); c != 0 {
@@ -181,12 +260,12 @@ func (f *Fleet) Find(selector string) []Grant {
 	})
 }
 
-// Readers returns those for whom a stream's epoch keys are wrapped: the recovery key first, then each collector with
-// the right.
-func (f *Fleet) Readers(stream string) ([]journal.Reader, error) {
+// Readers returns those for whom the epoch keys of a device's stream are wrapped: the recovery key first, then each member with
+// a reader key and the right.
+func (f *Fleet) Readers(device edge.ID, stream string) ([]journal.Reader, error) {
 	keys := [][]byte{f.state.Recovery}
-	for _, g := range f.With(Collector) {
-		if len(g.Streams) == 0 || slices.Contains(g.Streams, stream) {
+	for _, g := range f.Members() {
+		if len(g.Reader) > 0 && f.May(g.Member, Read, device, stream) {
 			keys = append(keys, g.Reader)
 		}
 	}

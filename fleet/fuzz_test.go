@@ -25,7 +25,7 @@ func FuzzBundle(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(state)
-	grants, err := journal.Encode([]fleet.Grant{hub(12), collector(f, 32, "main")})
+	grants, err := journal.Encode(entries(hub(12), collector(f, 32, "main")))
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -37,11 +37,11 @@ func FuzzBundle(f *testing.F) {
 			return
 		}
 		states := append(slices.Clip(parts.States), fleet.SignPayload(t, key(1), data))
-		if enc, err := (fleet.Bundle{States: states}).Encode(); err == nil {
+		if enc, err := (fleet.Bundle{States: states, Logs: [][][]byte{}}).Encode(); err == nil {
 			roundTrip(t, enc)
 		}
-		log := append(slices.Clip(parts.Log), fleet.LogEntry(t, base.LogChain(), parts.Log, key(1), data, int(data[0]&0x1f)))
-		if enc, err := (fleet.Bundle{States: parts.States, Log: log}).Encode(); err == nil {
+		log := append(slices.Clip(parts.Logs[0]), fleet.LogEntry(t, base.LogChain(), parts.Logs[0], key(1), data, int(data[0]&0x1f)))
+		if enc, err := (fleet.Bundle{States: parts.States, Logs: [][][]byte{log}}).Encode(); err == nil {
 			roundTrip(t, enc)
 		}
 	})
@@ -56,7 +56,7 @@ func roundTrip(t *testing.T, data []byte) {
 	if again, err := f.Encoded(); err != nil || !bytes.Equal(again, data) {
 		t.Errorf("opens and encodes to %x, %v", again, err)
 	}
-	if _, err := f.Readers("main"); err != nil {
+	if _, err := f.Readers(id(21), "main"); err != nil {
 		t.Errorf("opens, but nobody can seal for it: %v", err)
 	}
 }

@@ -30,6 +30,11 @@ func key(seed byte) journal.SoftKey {
 
 func id(seed byte) edge.ID { return key(seed).ID() }
 
+// by is an author with a log of its own; an owner's life does not count.
+func by(seed byte) fleet.Author {
+	return fleet.Author{Key: key(seed), Life: journal.Incarnation{seed, 1}}
+}
+
 func reader(t testing.TB, seed byte) journal.ReaderKey {
 	t.Helper()
 	k, err := journal.NewReaderKey(bytes.Repeat([]byte{seed}, 32))
@@ -72,13 +77,21 @@ func device(seed byte) fleet.Grant {
 
 func collector(t testing.TB, seed byte, streams ...string) fleet.Grant {
 	t.Helper()
-	return fleet.Grant{Member: id(seed), Name: fmt.Sprint("collector-", seed), Roles: fleet.Collector, Reader: reader(t, seed).Public(), Streams: streams}
+	if len(streams) == 0 {
+		streams = []string{"*"}
+	}
+	return fleet.Grant{Member: id(seed), Name: fmt.Sprint("collector-", seed), Roles: fleet.Collector, Reader: reader(t, seed).Public(),
+		Rights: []fleet.Right{{Do: fleet.Read, On: []string{"*"}, What: streams}}}
 }
 
 // open proves a bundle of the parts.
 func open(t testing.TB, states, log [][]byte) (*fleet.Fleet, error) {
 	t.Helper()
-	return fleet.Open(must(fleet.Bundle{States: states, Log: log}.Encode())(t), journal.FleetID{})
+	b := fleet.Bundle{States: states, Logs: [][][]byte{}}
+	if len(log) > 0 {
+		b.Logs = append(b.Logs, log)
+	}
+	return fleet.Open(must(b.Encode())(t), journal.FleetID{})
 }
 
 func record(t testing.TB, name string, data []byte) {

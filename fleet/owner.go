@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/streembit/edge"
@@ -31,17 +30,21 @@ func Found(f Founding, now time.Time) (*Fleet, error) {
 	return (&Fleet{}).withState(f.Owner, s)
 }
 
-// Amend makes the next version of the state with other bootstrap hubs.
-func (f *Fleet) Amend(owner journal.Signer, hubs []Bootstrap, now time.Time) (*Fleet, error) {
+// Amend makes the next version of the state: change gets a copy of the present one and may set Hubs, UpdateRoot and Recovery. The state's
+// time becomes now, which may lie before the one that stands there: an owner may so take back a wrong clock.
+func (f *Fleet) Amend(owner journal.Signer, now time.Time, change func(*State)) (*Fleet, error) {
 	s := f.next(now)
-	s.Hubs = hubs
+	amended := s
+	change(&amended)
+	s.Hubs, s.UpdateRoot, s.Recovery = amended.Hubs, amended.UpdateRoot, amended.Recovery
 	return f.withState(owner, s)
 }
 
-// Rotate makes the next version of the state with other owner keys, signed by one of the present ones, and begins a new
-// log in which all grants stand again. owner must be among the new owners too, because it signs that log; so the active
-// key replaces the spare, or the spare the active, and both are replaced in two steps.
-func (f *Fleet) Rotate(owner journal.Signer, owners [2]edge.ID, now time.Time) (*Fleet, error) {
+// Rotate makes the next version of the state with other owner keys, signed by one of the present ones, and begins a new log in which
+// all that the owner's log says stands again, up to the segments that keep counts (negative: all): fewer when a stolen key wrote the
+// last ones. owner must be among the new owners too, because it signs that log; so the active key replaces the spare, or the spare
+// the active, and both are replaced in two steps.
+func (f *Fleet) Rotate(owner journal.Signer, owners [2]edge.ID, keep int, now time.Time) (*Fleet, error) {
 	s := f.next(now)
 	s.Owners, s.LogWriter = owners, owner.ID()
 	rand.Read(s.LogLife[:])
@@ -49,18 +52,27 @@ func (f *Fleet) Rotate(owner journal.Signer, owners [2]edge.ID, now time.Time) (
 	if err != nil {
 		return nil, fmt.Errorf("fleet: rotating owners: %w", err)
 	}
-	next, err := reopen(Bundle{States: append(slices.Clone(f.bundle.States), signed)}, f.id)
+	var again []Entry
+	if len(f.logs) > 0 && f.logs[0].chain == f.ownerChain() {
+		for i, said := range f.logs[0].said {
+			if keep < 0 || i < keep {
+				again = append(again, said.entries...)
+			}
+		}
+	}
+	chain := journal.Chain{Fleet: f.id, Device: s.LogWriter, Stream: logStream, Incarnation: s.LogLife}
+	segments, err := f.write(chain, owner, now, again)
 	if err != nil {
 		return nil, fmt.Errorf("fleet: rotating owners: %w", err)
 	}
-	return next.Grant(owner, now, f.Members()...)
+	return f.Merge(Bundle{States: [][]byte{signed}, Logs: [][][]byte{segments}}) // together: operators stand on the owner's log
 }
 
 // next is the state's successor, without changes.
 func (f *Fleet) next(now time.Time) State {
 	s := f.state
-	s.Version, s.Time = s.Version+1, max(now.UnixMilli(), s.Time)
-	s.Prev = sha256.Sum256(f.bundle.States[len(f.bundle.States)-1])
+	s.Version, s.Time = s.Version+1, now.UnixMilli()
+	s.Prev = sha256.Sum256(f.states[len(f.states)-1])
 	return s
 }
 
@@ -69,7 +81,7 @@ func (f *Fleet) withState(owner journal.Signer, s State) (*Fleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	return reopen(Bundle{States: append(slices.Clone(f.bundle.States), signed), Log: f.bundle.Log}, f.id)
+	return f.Merge(Bundle{States: [][]byte{signed}})
 }
 
 // signState refuses what members would refuse.
@@ -90,76 +102,4 @@ func signState(owner journal.Signer, s State) ([]byte, error) {
 			len(s.Hubs), len(signed), MaxState, ErrTooLarge)
 	}
 	return signed, nil
-}
-
-// Grant appends the grants to the log, signed by the owner that writes it, in as few entries as hold them. Each call
-// proves the whole bundle again, so grant many at once. An error wraps ErrBadGrant or ErrNotOwner.
-func (f *Fleet) Grant(owner journal.Signer, now time.Time, grants ...Grant) (*Fleet, error) {
-	w, err := f.logWriter(owner)
-	if err != nil {
-		return nil, err
-	}
-	entries, err := split(grants)
-	if err != nil {
-		return nil, err
-	}
-	b := Bundle{States: f.bundle.States, Log: slices.Clone(f.bundle.Log)}
-	for _, entry := range entries {
-		payload, err := journal.Encode(entry)
-		if err != nil {
-			return nil, err
-		}
-		seg, err := w.Plain(payload, len(entry), journal.Stamp{At: edge.Instant{Wall: now.UnixMilli()}})
-		if err != nil {
-			return nil, fmt.Errorf("fleet: granting: %w", err)
-		}
-		if err := w.Commit(seg); err != nil {
-			return nil, fmt.Errorf("fleet: granting: %w", err)
-		}
-		b.Log = append(b.Log, seg.Bytes())
-	}
-	return reopen(b, f.id)
-}
-
-// maxEntry is the size in bytes beyond which a log entry takes no further grant; with one more it still fits a segment.
-const maxEntry = 128 << 10
-
-// split checks the grants and divides them among log entries.
-func split(grants []Grant) (entries [][]Grant, err error) {
-	first, size := 0, 0
-	for i, g := range grants {
-		if err := g.check(); err != nil {
-			return nil, err
-		}
-		enc, err := journal.Encode(g)
-		if err != nil {
-			return nil, err
-		}
-		if size += len(enc); size > maxEntry || i+1-first == journal.MaxReadings || i+1 == len(grants) {
-			entries = append(entries, grants[first:i+1])
-			first, size = i+1, 0
-		}
-	}
-	return entries, nil
-}
-
-func (f *Fleet) logWriter(owner journal.Signer) (*journal.Writer, error) {
-	var tip *journal.Link
-	if len(f.bundle.Log) > 0 {
-		tip = &f.log
-	}
-	w, err := journal.ResumeWriter(f.logChain(), tip, owner)
-	if err != nil {
-		return nil, fmt.Errorf("fleet: granting with the key of %s, the log is written by %s: %w", owner.ID(), f.state.LogWriter, ErrNotOwner)
-	}
-	return w, nil
-}
-
-// reopen proves what was just made, so that nothing leaves this package that a member would refuse.
-func reopen(b Bundle, id journal.FleetID) (*Fleet, error) {
-	enc, err := b.Encode()
-	if err != nil {
-		return nil, err
-	}
-	return Open(enc, id)
 }

@@ -66,17 +66,17 @@ func TestState_HoldsEnoughBootstrapHubs(t *testing.T) {
 }
 
 func TestGrant_LaterWins(t *testing.T) {
-	f := must(found(t).Grant(key(1), now, device(21), hub(11)))(t)
+	f := must(found(t).Grant(by(1), now, device(21), hub(11)))(t)
 	again := hub(21)
 	again.Name = "now-a-hub"
-	f = must(f.Grant(key(1), now, again))(t)
+	f = must(f.Grant(by(1), now, again))(t)
 	g, ok := f.Member(id(21))
 	if !ok || g.Name != "now-a-hub" || g.Roles != fleet.Hub || len(f.Members()) != 2 || len(f.Hubs()) != 2 {
 		t.Errorf("%+v, %t, %d members, %d hubs", g, ok, len(f.Members()), len(f.Hubs()))
 	}
 	within := device(22)
 	within.Roles |= fleet.Hub
-	f = must(f.Grant(key(1), now, device(22), within))(t)
+	f = must(f.Grant(by(1), now, device(22), within))(t)
 	if g, _ := f.Member(id(22)); g.Roles != fleet.Device|fleet.Hub {
 		t.Errorf("within one entry: %s", g.Roles)
 	}
@@ -88,23 +88,23 @@ func TestGrant_LaterWins(t *testing.T) {
 func TestGrant_OnlyByTheLogsWriter(t *testing.T) {
 	f := found(t)
 	for _, seed := range []byte{2, 4} {
-		if _, err := f.Grant(key(seed), now, hub(11)); !errors.Is(err, fleet.ErrNotOwner) {
+		if _, err := f.Grant(by(seed), now, hub(11)); !errors.Is(err, fleet.ErrNotAllowed) {
 			t.Errorf("key %d: %v", seed, err)
 		}
 	}
 	weak := hub(11)
 	weak.Member = edge.ID{}
-	if _, err := f.Grant(key(1), now, hub(12), weak); !errors.Is(err, fleet.ErrBadGrant) {
+	if _, err := f.Grant(by(1), now, hub(12), weak); !errors.Is(err, fleet.ErrBadGrant) {
 		t.Errorf("grant to the zero key: %v", err)
 	}
-	if _, err := f.Amend(key(4), nil, now); !errors.Is(err, fleet.ErrNotOwner) {
+	if _, err := f.Amend(key(4), now, noHubs); !errors.Is(err, fleet.ErrNotOwner) {
 		t.Errorf("amended by a stranger: %v", err)
 	}
 }
 
 func TestRotate_KeepsTheMembersAndEndsTheOldKey(t *testing.T) {
-	before := must(found(t).Grant(key(1), now, hub(11), device(21), collector(t, 31)))(t)
-	after := must(before.Rotate(key(2), [2]edge.ID{id(2), id(3)}, now))(t)
+	before := must(found(t).Grant(by(1), now, hub(11), device(21), collector(t, 31)))(t)
+	after := must(before.Rotate(key(2), [2]edge.ID{id(2), id(3)}, -1, now))(t)
 	if err := after.Newer(before); err != nil {
 		t.Error(err)
 	}
@@ -114,32 +114,32 @@ func TestRotate_KeepsTheMembersAndEndsTheOldKey(t *testing.T) {
 	if after.IsMember(id(1)) {
 		t.Error("the old active key is still an owner")
 	}
-	if _, err := after.Amend(key(1), nil, now); !errors.Is(err, fleet.ErrNotOwner) {
+	if _, err := after.Amend(key(1), now, noHubs); !errors.Is(err, fleet.ErrNotOwner) {
 		t.Errorf("amended with the old key: %v", err)
 	}
-	if _, err := after.Grant(key(1), now, hub(12)); !errors.Is(err, fleet.ErrNotOwner) {
+	if _, err := after.Grant(by(1), now, hub(12)); !errors.Is(err, fleet.ErrNotAllowed) {
 		t.Errorf("granted with the old key: %v", err)
 	}
-	must(after.Grant(key(2), now, hub(12)))(t)
-	if _, err := before.Rotate(key(2), [2]edge.ID{id(3), id(4)}, now); !errors.Is(err, fleet.ErrBadState) {
+	must(after.Grant(by(2), now, hub(12)))(t)
+	if _, err := before.Rotate(key(2), [2]edge.ID{id(3), id(4)}, -1, now); !errors.Is(err, fleet.ErrBadState) {
 		t.Errorf("rotated to keys that the signer is not among: %v", err)
 	}
-	if _, err := before.Rotate(key(4), [2]edge.ID{id(4), id(2)}, now); !errors.Is(err, fleet.ErrNotOwner) {
+	if _, err := before.Rotate(key(4), [2]edge.ID{id(4), id(2)}, -1, now); !errors.Is(err, fleet.ErrNotOwner) {
 		t.Errorf("rotated by a stranger: %v", err)
 	}
 }
 
 func TestReaders_RecoveryKeyAlwaysAndRightsPerStream(t *testing.T) {
-	f := must(found(t).Grant(key(1), now, collector(t, 31), collector(t, 32, "main"), collector(t, 33, "lab"), device(21)))(t)
+	f := must(found(t).Grant(by(1), now, collector(t, 31), collector(t, 32, "main"), collector(t, 33, "lab"), device(21)))(t)
 	for stream, want := range map[string]int{"main": 3, "lab": 3, "other": 2} {
-		if got := must(f.Readers(stream))(t); len(got) != want {
+		if got := must(f.Readers(id(21), stream))(t); len(got) != want {
 			t.Errorf("%s: %d readers, want %d", stream, len(got), want)
 		}
 	}
 }
 
 func TestFind(t *testing.T) {
-	f := must(found(t).Grant(key(1), now, hub(11), device(21)))(t)
+	f := must(found(t).Grant(by(1), now, hub(11), device(21)))(t)
 	whole := id(21).String()
 	for selector, want := range map[string]int{"device-21": 1, whole: 1, whole[len(whole)-8:]: 1, whole[:14]: 1, "12D3KooW": 2, "": 0, "devic": 0, whole[:5]: 0} {
 		if got := f.Find(selector); len(got) != want {
