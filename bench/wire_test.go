@@ -39,7 +39,7 @@ func newSource(b *testing.B, s *swarm.Swarm, key journal.SoftKey) (*source, *jou
 	b.Helper()
 	w, err := journal.NewWriter(s.Fleet.ID(), "main", key)
 	must(b, err)
-	readers, err := s.Fleet.Readers("main")
+	readers, err := s.Fleet.Readers(key.ID(), "main")
 	must(b, err)
 	epoch, err := w.Epoch(readers, nil, journal.Stamp{})
 	must(b, err)

@@ -96,17 +96,19 @@ func (c *Collector) merge(targets map[journal.Chain]*target, hub edge.ID, held [
 // among the devices that were asked for.
 func (c *Collector) wanted(chain journal.Chain) bool {
 	f := c.cfg.Fleet()
-	if chain.Fleet != f.ID() || !f.Is(chain.Device, fleet.Device) || !journal.ValidStream(chain.Stream) {
+	if chain.Fleet != f.ID() || !isOrWasDevice(f, chain.Device) || !journal.ValidStream(chain.Stream) {
 		return false
 	}
 	if len(c.cfg.Devices) > 0 && !slices.Contains(c.cfg.Devices, chain.Device) {
 		return false
 	}
-	if c.cfg.Reader == (edge.ID{}) {
-		return true
-	}
-	g, _ := f.Member(c.cfg.Reader)
-	return len(g.Streams) == 0 || slices.Contains(g.Streams, chain.Stream)
+	return c.cfg.Reader == (edge.ID{}) || f.May(c.cfg.Reader, fleet.Read, chain.Device, chain.Stream)
+}
+
+// isOrWasDevice: what a former device published before it went stays valid; Fleet.Accepts judges each segment.
+func isOrWasDevice(f *fleet.Fleet, id edge.ID) bool {
+	former, _, ok := f.Former(id)
+	return f.Is(id, fleet.Device) || ok && former.Roles&fleet.Device != 0
 }
 
 // learnHead asks for the newest signed header, a hint: what it proves counts, its absence says nothing.

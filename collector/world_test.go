@@ -59,7 +59,8 @@ func newWorld(hubs, devices int) *world {
 		follows: map[edge.ID]chan transport.Held{}, made: map[string]bool{}, lies: map[edge.ID]uint64{}}
 	recovery := must(journal.GenerateReaderKey())
 	f := must(fleet.Found(fleet.Founding{Name: "farm", Owner: w.owner, Spare: softKey(2).ID(), Recovery: recovery.Public()}, time.Now()))
-	grants := []fleet.Grant{{Member: w.readerID, Name: "server", Roles: fleet.Collector, Reader: w.reader.Public()}}
+	grants := []fleet.Grant{{Member: w.readerID, Name: "server", Roles: fleet.Collector,
+		Rights: []fleet.Right{{Do: fleet.Read, On: []string{"*"}, What: []string{"*"}}}, Reader: w.reader.Public()}}
 	for i := range hubs {
 		id := softKey(100 + uint64(i)).ID()
 		w.hubs = append(w.hubs, id)
@@ -69,7 +70,7 @@ func newWorld(hubs, devices int) *world {
 	for i := range devices {
 		grants = append(grants, fleet.Grant{Member: softKey(1000 + uint64(i)).ID(), Name: fmt.Sprintf("device-%d", i), Roles: fleet.Device})
 	}
-	w.fleet = must(f.Grant(w.owner, time.Now(), grants...))
+	w.fleet = must(f.Grant(fleet.Author{Key: w.owner}, time.Now(), grants...))
 	return w
 }
 
@@ -226,7 +227,7 @@ func (d *device) keep(s *journal.Segment, err error) *journal.Segment {
 func (d *device) epoch(after *journal.Continuation, readers ...journal.Reader) *journal.Segment {
 	d.mute = len(readers) > 0
 	if !d.mute {
-		readers = must(d.w.fleet.Readers(d.chain().Stream))
+		readers = must(d.w.fleet.Readers(d.chain().Device, d.chain().Stream))
 	}
 	return d.keep(d.wr.Epoch(readers, after, d.stamp()))
 }

@@ -87,7 +87,8 @@ func (d *demo) enrolAll(ctx context.Context) (*fleet.Fleet, error) {
 		return nil, err
 	}
 	grants = append(grants, fleet.Grant{Member: id, Name: d.device.name, Roles: fleet.Device},
-		fleet.Grant{Member: me.ID, Name: "server", Roles: fleet.Collector, Reader: me.public})
+		fleet.Grant{Member: me.ID, Name: "server", Roles: fleet.Collector,
+			Rights: []fleet.Right{{Do: fleet.Read, On: []string{"*"}, What: []string{"*"}}}, Reader: me.public})
 	for _, g := range grants {
 		if f, err = enrol(f, dir, g, now); err != nil {
 			return nil, err

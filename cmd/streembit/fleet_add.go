@@ -65,7 +65,7 @@ func (m typedGrant) grant() (fleet.Grant, error) {
 	if err != nil {
 		return fleet.Grant{}, err
 	}
-	g := fleet.Grant{Member: id, Name: m.name, Site: m.site, Streams: m.streams}
+	g := fleet.Grant{Member: id, Name: m.name, Site: m.site}
 	if g.Roles, err = fleet.ParseRoles(m.roles); err != nil {
 		return g, err
 	}
@@ -85,6 +85,11 @@ func (m typedGrant) grant() (fleet.Grant, error) {
 	case !collector && (m.reader != "" || len(m.streams) > 0):
 		return g, errors.New("--reader and --stream are for collectors")
 	case collector:
+		streams := m.streams
+		if len(streams) == 0 {
+			streams = []string{"*"}
+		}
+		g.Rights = []fleet.Right{{Do: fleet.Read, On: []string{"*"}, What: streams}}
 		g.Reader, err = readReaderPub(m.reader)
 	}
 	return g, err
@@ -135,14 +140,14 @@ func enrol(f *fleet.Fleet, dir fleetDir, g fleet.Grant, now time.Time) (*fleet.F
 		return nil, cli.Try(err, "cp BACKUP/owner.key %s", cli.Quote(dir.owner()))
 	}
 	if !same {
-		if f, err = f.Grant(owner, now, g); err != nil {
+		if f, err = f.Grant(fleet.Author{Key: owner}, now, g); err != nil {
 			return nil, err
 		}
 	}
 	if sameHubs {
 		return f, nil
 	}
-	amended, err := f.Amend(owner, hubs, now)
+	amended, err := f.Amend(owner, now, func(s *fleet.State) { s.Hubs = hubs })
 	if errors.Is(err, fleet.ErrTooLarge) { // the log names it; the others lead there
 		return f, nil
 	}
@@ -173,7 +178,7 @@ func sameHubs(a, b []fleet.Bootstrap) bool {
 
 func sameGrant(a, b fleet.Grant) bool {
 	return a.Member == b.Member && a.Name == b.Name && a.Roles == b.Roles && a.Site == b.Site &&
-		slices.Equal(a.Addrs, b.Addrs) && slices.Equal(a.Streams, b.Streams) && slices.Equal(a.Reader, b.Reader)
+		slices.Equal(a.Addrs, b.Addrs) && slices.EqualFunc(a.Rights, b.Rights, func(x, y fleet.Right) bool { return x.String() == y.String() }) && slices.Equal(a.Reader, b.Reader)
 }
 
 // readReaderPub reads the file that streembit id wrote.

@@ -62,7 +62,7 @@ type memberView struct {
 	Addrs     []string `json:"addrs,omitempty"`
 	Bootstrap bool     `json:"bootstrap,omitempty"` // named by the fleet state
 	Reader    string   `json:"reader,omitempty"`    // fingerprint of the key that opens readings
-	Streams   []string `json:"streams,omitempty"`   // a collector's; none = all
+	Rights    []string `json:"rights,omitempty"`
 }
 
 func viewFleet(f *fleet.Fleet) fleetView {
@@ -70,8 +70,11 @@ func viewFleet(f *fleet.Fleet) fleetView {
 	v := fleetView{ID: f.ID(), Name: s.Name, Version: s.Version, Owner: s.Owners[0], Spare: s.Owners[1],
 		Recovery: fingerprint(s.Recovery), Members: []memberView{}}
 	for _, g := range f.Members() {
-		m := memberView{ID: g.Member, Name: g.Name, Roles: roleNames(g.Roles), Site: g.Site, Addrs: g.Addrs, Streams: g.Streams,
+		m := memberView{ID: g.Member, Name: g.Name, Roles: roleNames(g.Roles), Site: g.Site, Addrs: g.Addrs,
 			Bootstrap: slices.ContainsFunc(s.Hubs, func(b fleet.Bootstrap) bool { return b.ID == g.Member })}
+		for _, r := range g.Rights {
+			m.Rights = append(m.Rights, r.String())
+		}
 		if len(g.Reader) > 0 {
 			m.Reader = fingerprint(g.Reader)
 		}
@@ -115,7 +118,10 @@ func (m memberView) details() string {
 		d = append(d, "bootstrap")
 	}
 	if m.Reader != "" {
-		d = append(d, "reads "+cmp.Or(strings.Join(m.Streams, " "), "all streams")+" with "+m.Reader)
+		d = append(d, "reader key "+m.Reader)
+	}
+	for _, r := range m.Rights {
+		d = append(d, "may "+r)
 	}
 	return cmp.Or(strings.Join(d, ", "), "-")
 }

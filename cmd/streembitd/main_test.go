@@ -56,7 +56,7 @@ func enrol(ts *testscript.TestScript, _ bool, args []string) {
 	owner, spare := newKey(ts), newKey(ts)
 	f, err := fleet.Found(fleet.Founding{Name: "lab", Owner: owner, Spare: spare.ID(), Recovery: recovery.Public()}, time.Now())
 	ts.Check(err)
-	f, err = f.Grant(owner, time.Now(), fleet.Grant{Member: key.ID(), Name: "me", Roles: roles})
+	f, err = f.Grant(fleet.Author{Key: owner}, time.Now(), fleet.Grant{Member: key.ID(), Name: "me", Roles: roles})
 	ts.Check(err)
 	ts.Check(f.Save(filepath.Join(dir, "fleet.cbor")))
 	ts.Setenv("ID", key.ID().String())

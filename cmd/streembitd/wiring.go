@@ -100,7 +100,7 @@ func (p *program) openAgent(ctx context.Context) error {
 	publisher.Observe(hubs.Answered)
 	c := agent.Config{
 		Boot: boot, Clock: clock, Probes: probes,
-		Streams: p.streams(), Readers: func(s string) ([]journal.Reader, error) { return p.fleet.Load().Readers(s) },
+		Streams: p.streams(), Readers: func(s string) ([]journal.Reader, error) { return p.fleet.Load().Readers(p.key.ID(), s) },
 		Outbox: box, Unsealed: unsealed, Publisher: publisher, Heads: p.node, Hubs: hubs, Logger: p.logger.With("part", "agent"),
 	}
 	if p.cfg.Outbox.Receipts != "" {

@@ -181,7 +181,7 @@ func ownSegment(t *testing.T, f *fleet.Fleet, attacker journal.Signer) []byte {
 	t.Helper()
 	w, err := journal.NewWriter(f.ID(), "main", attacker)
 	must(t, err)
-	readers, err := f.Readers("main")
+	readers, err := f.Readers(attacker.ID(), "main")
 	must(t, err)
 	seg, err := w.Epoch(readers, nil, journal.Stamp{At: edge.Instant{Mono: 1}})
 	must(t, err)

@@ -172,7 +172,7 @@ func bulk(t *testing.T, s *swarm.Swarm, readings int) {
 	defer publisher.Close()
 	w, err := journal.NewWriter(s.Fleet.ID(), "main", key)
 	must(t, err)
-	readers, err := s.Fleet.Readers("main")
+	readers, err := s.Fleet.Readers(key.ID(), "main")
 	must(t, err)
 	start := time.Now().UnixMilli()
 	seg, err := w.Epoch(readers, nil, journal.Stamp{Boot: journal.BootID{1}, At: edge.Instant{Mono: 1, Wall: start}})

@@ -85,7 +85,7 @@ func (s *Swarm) enrol(name string, role fleet.Role, site string) *Member {
 		check(s.tb, err)
 		g.Reader = rk.Public()
 	}
-	s.Fleet, err = s.Fleet.Grant(s.Owner, time.Now(), g)
+	s.Fleet, err = s.Fleet.Grant(fleet.Author{Key: s.Owner}, time.Now(), g)
 	check(s.tb, err)
 	return m
 }

@@ -51,7 +51,7 @@ func putForever(dir, bundle string) error {
 	if err != nil {
 		return err
 	}
-	readers, err := f.Readers("main")
+	readers, err := f.Readers(key(60).ID(), "main")
 	if err != nil {
 		return err
 	}

@@ -43,12 +43,12 @@ func newWorld(t testing.TB, owner byte) world {
 	f, err := fleet.Found(fleet.Founding{Name: "test", Owner: key(owner), Spare: key(owner + 1).ID(), Recovery: rk.Public()}, time.Now())
 	check(t, err)
 	w := world{hub: key(50), device: key(60)}
-	f, err = f.Grant(key(owner), time.Now(),
+	f, err = f.Grant(fleet.Author{Key: key(owner)}, time.Now(),
 		fleet.Grant{Member: w.hub.ID(), Name: "hub", Roles: fleet.Hub},
 		fleet.Grant{Member: w.device.ID(), Name: "gateway", Roles: fleet.Device})
 	check(t, err)
 	w.fleet = f
-	w.readers, err = f.Readers("main")
+	w.readers, err = f.Readers(w.device.ID(), "main")
 	check(t, err)
 	return w
 }

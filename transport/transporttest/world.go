@@ -51,7 +51,8 @@ func NewWorld(t testing.TB, hubs, devices int) *World {
 		t.Fatal(err)
 	}
 	w.fleet.Store(f)
-	grants := []fleet.Grant{{Member: w.Reader.ID(), Name: "reader", Roles: fleet.Collector, Reader: w.Recovery.Public()}}
+	grants := []fleet.Grant{{Member: w.Reader.ID(), Name: "reader", Roles: fleet.Collector,
+		Rights: []fleet.Right{{Do: fleet.Read, On: []string{"*"}, What: []string{"*"}}}, Reader: w.Recovery.Public()}}
 	for i := range hubs {
 		w.Hubs = append(w.Hubs, NewKey(t))
 		grants = append(grants, fleet.Grant{Member: w.Hubs[i].ID(), Name: fmt.Sprintf("hub-%d", i), Roles: fleet.Hub})
@@ -70,7 +71,7 @@ func (w *World) Fleet() *fleet.Fleet { return w.fleet.Load() }
 // Grant adds to the fleet's log. Not concurrently.
 func (w *World) Grant(t testing.TB, grants ...fleet.Grant) {
 	t.Helper()
-	f, err := w.Fleet().Grant(w.owner, time.Now(), grants...)
+	f, err := w.Fleet().Grant(fleet.Author{Key: w.owner}, time.Now(), grants...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +82,7 @@ func (w *World) Grant(t testing.TB, grants ...fleet.Grant) {
 // does not change.
 func (w *World) Bootstrap(t testing.TB, hubs ...fleet.Bootstrap) *fleet.Fleet {
 	t.Helper()
-	f, err := w.Fleet().Amend(w.owner, hubs, time.Now())
+	f, err := w.Fleet().Amend(w.owner, time.Now(), func(s *fleet.State) { s.Hubs = hubs })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +136,7 @@ func (c *Chain) Next(readings int) *journal.Segment {
 func (c *Chain) make(readings int) (*journal.Segment, error) {
 	if !c.opened {
 		c.opened = true
-		readers, err := c.world.Fleet().Readers(c.w.Chain().Stream)
+		readers, err := c.world.Fleet().Readers(c.w.Chain().Device, c.w.Chain().Stream)
 		if err != nil {
 			return nil, err
 		}
