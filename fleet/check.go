@@ -3,6 +3,7 @@
 package fleet
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"unicode"
@@ -68,4 +69,16 @@ func printable(s string) bool {
 		}
 	}
 	return true
+}
+
+// Check refuses what would not fit a table or could move a terminal's cursor, and a weak key. The error wraps ErrBadState.
+func (b Bootstrap) Check() error {
+	err := checkPlace(b.Site, b.Addrs)
+	if journal.WeakKey(b.ID) {
+		err = errors.New("it has no usable key")
+	}
+	if err != nil {
+		return fmt.Errorf("fleet: hub %s: %w: %w", b.ID, err, ErrBadState)
+	}
+	return nil
 }
