@@ -38,6 +38,17 @@ type Options struct {
 	Store    transport.Store     // a hub's disk; nil = not a hub
 	Logger   *slog.Logger        // nil = no log
 
+	// Merge takes in what another member (or a newcomer that proves its own membership) offers: it proves b, saves the result durably, audits it,
+	// and makes Fleet return it from then on. It returns that fleet, also beside an error that wraps fleet.ErrFork. It is called concurrently, and need
+	// not call FleetChanged: the node applies and passes on what came by the network. nil = what others offer is refused.
+	Merge   func(b fleet.Bundle) (*fleet.Fleet, error)
+	Enrol   Enrolment      // a hub's queue for newcomers; nil = claims are refused
+	Desk    Desk           // the same for operators; nil = they are refused
+	Boot    journal.BootID // of this machine; zero = the node takes no part in the detection of clones
+	Version string         // of the program, for people
+	Alarm   func(Alarm)    // called from the node's goroutines, must not block; nil = alarms are only logged
+	Sync    time.Duration  // how often the fleet is compared with the others'. 0 = 3 min
+
 	HeadMaxAge time.Duration // how long a hub keeps a head; must outlive the data. 0 = 30 days
 	KeepAlive  time.Duration // pause after which a fetch or follow stream shows that it lives. 0 = 15 s
 }
