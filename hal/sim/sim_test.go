@@ -167,6 +167,69 @@ func TestLines(t *testing.T) {
 	}
 }
 
+// A line to which nothing is wired is what its user makes of it.
+func TestFreeLines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := sim.NewWorld(sim.Config{})
+		defer w.Board.Close()
+		expect := func(want gpio.Level, when string) {
+			t.Helper()
+			if got, ok := w.Level(sim.FreePin); !ok || got != want {
+				t.Errorf("%s: the line is %v, %v; want %v", when, got, ok, want)
+			}
+		}
+		expect(gpio.High, "unused")
+		p := port(t, w.Board, hal.Request{Kind: hal.GPIO, Pin: sim.FreePin}).Pin
+		out, err := p.Output(gpio.Low)
+		if err != nil {
+			t.Fatal(err)
+		}
+		expect(gpio.Low, "from the request on")
+		if _, err := p.Output(gpio.Low); err == nil {
+			t.Error("one line was given to two users")
+		}
+		for _, l := range []gpio.Level{gpio.High, gpio.Low} {
+			if err := out.Set(l); err != nil {
+				t.Error(err)
+			}
+			expect(l, "set")
+			if got, err := out.Read(); got != l || err != nil {
+				t.Errorf("read back %v, %v; set was %v", got, err, l)
+			}
+		}
+		if err := out.Close(); err != nil {
+			t.Error(err)
+		}
+		expect(gpio.High, "closed")
+		if err := out.Set(gpio.Low); err == nil {
+			t.Error("a closed output can be set")
+		}
+		for pull, want := range map[gpio.Pull]gpio.Level{gpio.PullUp: gpio.High, gpio.PullNoChange: gpio.High, gpio.PullDown: gpio.Low} {
+			in, err := p.Input(pull, gpio.BothEdges)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := in.Read(); got != want || err != nil {
+				t.Errorf("%v: %v, %v", pull, got, err)
+			}
+			begin := time.Now()
+			if edge, err := in.WaitForEdge(time.Minute); edge || err != nil || time.Since(begin) != time.Minute {
+				t.Errorf("%v, %v after %v on a line on which nothing happens", edge, err, time.Since(begin))
+			}
+			if err := in.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		door := port(t, w.Board, hal.Request{Kind: hal.GPIO, Pin: sim.DoorPin}).Pin
+		if _, err := door.Output(gpio.Low); err == nil {
+			t.Error("a line with a contact on it was driven")
+		}
+		if _, ok := w.Level("GPIO99"); ok {
+			t.Error("a line that is not there has a level")
+		}
+	})
+}
+
 func ExampleNew() {
 	board := sim.New(sim.Config{Seed: 1})
 	defer board.Close()
