@@ -164,8 +164,11 @@ func TestJitterPercentile(t *testing.T) {
 		s.set = func(edge.Sample) error { time.Sleep(<-late); return nil }
 		w := newWorld(t, dir, []agent.Probe{s.probe("lamp", time.Second)})
 		w.run(0, func(a *agent.Agent) {
+			s.mu.Lock()
+			first := s.began[0]
+			s.mu.Unlock()
 			for i := range 1000 { // half a second into each period a command begins that ends so much after the next tick
-				time.Sleep(time.Until(s.began[0].Add(time.Duration(i)*time.Second + 500*time.Millisecond)))
+				time.Sleep(time.Until(first.Add(time.Duration(i)*time.Second + 500*time.Millisecond)))
 				d := 10 * time.Millisecond
 				if i == 700 {
 					d = 400 * time.Millisecond
@@ -332,6 +335,9 @@ func TestHungRead(t *testing.T) {
 						close(release)
 						time.Sleep(time.Minute)
 						synctest.Wait()
+						if len(s.opens) != 2 {
+							t.Errorf("opened %d times: a sensor that hung is opened anew", len(s.opens))
+						}
 						if h := health(t, a); h.Error != "" || h.Reads < 60 || h.Errors != 1 || h.Missed < 580 {
 							t.Errorf("after it returned: %+v", h)
 						}
