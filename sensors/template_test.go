@@ -30,11 +30,11 @@ func TestTemplate(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	for name, change := range map[string][2]string{
-		"a failed read gives a value":   {"raw, err := c.register(ctx, regTemperature)\n", "raw, err := c.register(ctx, regTemperature)\n\terr = nil\n"},
+		"a failed read gives a value":   {"raw, err := wire.ReadWord(ctx, c.conn, regTemperature)\n", "raw, err := wire.ReadWord(ctx, c.conn, regTemperature)\n\terr = nil\n"},
 		"the cause is lost":             {`"template: reading: %w", err`, `"template: reading: %v", err`},
 		"the driver is not named":       {`"template: reading: %w", err`, `"reading: %w", err`},
 		"zeros are taken for 0 °C":      {"if err := c.identify(ctx); err != nil {\n\t\treturn nil, fmt.Errorf(\"template: reading", "if err := ctx.Err(); err != nil {\n\t\treturn nil, fmt.Errorf(\"template: reading"},
-		"the context is not looked at":  {"[]byte{reg}, b[:])", "[]byte{reg}, b[:])\n\tctx = context.Background()\n\terr = c.conn.Tx(ctx, []byte{reg}, b[:])"},
+		"the context is not looked at":  {"]edge.Sample, error) {\n", "]edge.Sample, error) {\n\tctx = context.Background()\n"},
 		"a quantity that is not listed": {"sensors.Celsius(t)}", "sensors.Celsius(t), sensors.Of(sensors.Voltage, 1)}"},
 	} {
 		t.Run(name, func(t *testing.T) {
