@@ -94,7 +94,7 @@ func TestValues(t *testing.T) {
 		{"dark", []uint16{1}, 0.113},                 // 1 / 1.2 × 69 / 254 / 2
 		{"dark", []uint16{0xffff, 0xffff, 31}, 57.5}, // 31 / 1.2 × 69 / 31
 		{"dark", []uint16{0xffff, 0xc000}, 40960},    // 49152 / 1.2
-		{"dark", []uint16{0xfffe}, 7417.023},         // 65534 / 1.2 × 69 / 254 / 2
+		{"dark", []uint16{0xfffe}, 7417.726},         // 65534 / 1.2 × 69 / 254 / 2
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			s := connect(t, &script{counts: tc.counts}, tc.sensitivity)
