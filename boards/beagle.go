@@ -31,6 +31,7 @@ func beagleBones() []Board {
 	}
 	green := black
 	green.ID, green.Name, green.Pins = "beaglebone-green", "BeagleBone Green", bonePins(false)
+	green.Reserved = black.Reserved[:3] // no HDMI
 	green.Compatible = []string{"ti,am335x-bone-green", "ti,am335x-bone-green-wireless"}
 	return []Board{black, green}
 }

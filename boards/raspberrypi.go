@@ -28,14 +28,14 @@ func raspberryPis() []Board {
 	rev2 := pi("rpi-1", "Raspberry Pi 1 Model A, B", "arm", "6", piHeader(old, 26), "raspberrypi,model-a", "raspberrypi,model-b", "raspberrypi,model-b-rev2")
 	rev2.Reserved = nil
 	five := pi("rpi-5", "Raspberry Pi 5, 500, CM5", "arm64", "", piHeader(rp1, 40), "raspberrypi,5-model-b", "raspberrypi,500",
-		"raspberrypi,5-compute-module", "brcm,bcm2712")
+		"brcm,bcm2712") // the CM5 by its processor
 	five.I2C.Nodes = []string{"i2c@74000"}
 	return []Board{
 		rev1, rev2,
 		pi("rpi-1-plus", "Raspberry Pi Zero, Zero W, 1 A+, B+, CM1", "arm", "6", piHeader(old, 40), "raspberrypi,model-zero", "raspberrypi,model-zero-w",
 			"raspberrypi,model-a-plus", "raspberrypi,model-b-plus", "raspberrypi,compute-module", "brcm,bcm2835"),
 		pi("rpi-2", "Raspberry Pi 2", "arm", "7", piHeader(old, 40), "raspberrypi,2-model-b", "brcm,bcm2836"),
-		pi("rpi-zero-2", "Raspberry Pi Zero 2 W", "arm64", "", piHeader(old, 40), "raspberrypi,model-zero-2-w", "raspberrypi,model-zero-2"),
+		pi("rpi-zero-2", "Raspberry Pi Zero 2 W", "arm64", "", piHeader(old, 40), "raspberrypi,model-zero-2-w"),
 		pi("rpi-3", "Raspberry Pi 3, 3+, CM3", "arm64", "", piHeader(old, 40), "raspberrypi,3-model-b", "raspberrypi,3-model-b-plus",
 			"raspberrypi,3-model-a-plus", "raspberrypi,3-compute-module", "brcm,bcm2837"),
 		pi("rpi-4", "Raspberry Pi 4, 400, CM4", "arm64", "", piHeader(bcm2711, 40), "raspberrypi,4-model-b", "raspberrypi,400",
