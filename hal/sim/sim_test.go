@@ -73,7 +73,7 @@ func TestBusAnswersAsChipsDo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New(sim.Config{Seed: 1})
 		defer b.Close()
-		wrong := port(t, b, hal.Request{Kind: hal.I2C, Addr: 0x77})
+		wrong := port(t, b, hal.Request{Kind: hal.I2C, Addr: 0x75})
 		if err := wrong.I2C.Tx(t.Context(), []byte{0xd0}, make([]byte, 1)); !errors.Is(err, sim.ErrNAK) {
 			t.Errorf("an address without a chip: %v", err)
 		}
