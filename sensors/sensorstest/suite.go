@@ -251,7 +251,9 @@ func checkCancelled(t *testing.T, c Case) {
 			tapped.callAt(i-1, cancel)
 		}
 		samples, err := s.Read(ctx)
-		checkRefused(t, c, fmt.Sprintf("cancelled at transaction %d", i-1), samples, err, context.Canceled)
+		if ctx.Err() != nil || err != nil { // a Read that polls may need fewer transactions than the first one
+			checkRefused(t, c, fmt.Sprintf("cancelled at transaction %d", i-1), samples, err, context.Canceled)
+		}
 		cancel()
 		tapped.heal()
 	}
