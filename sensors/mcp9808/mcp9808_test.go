@@ -4,9 +4,11 @@ package mcp9808_test
 
 import (
 	"errors"
+	"math"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"periph.io/x/conn/v3/i2c"
 
@@ -23,6 +25,41 @@ func TestContract(t *testing.T) {
 		Driver: mcp9808.Driver,
 		Board:  func() *hal.Board { return sim.New(sim.Config{Seed: 1}) },
 		Want:   []edge.Quantity{sensors.Temperature},
+	})
+}
+
+// The chip model was written apart from this package. Both agree within a step, also at the ends of the range.
+func TestReadsWhatTheChipMeasures(t *testing.T) {
+	for _, celsius := range []float64{-40, -20.04, -0.3, -0.01, 0, 0.2, 21.63, 124.97} {
+		synctest.Test(t, func(t *testing.T) {
+			samples, err := once(t, sim.NewMCP9808(time.Now, func(time.Time) float64 { return celsius }))
+			if err != nil || math.Abs(samples[0].Value-celsius) > 0.0625 {
+				t.Errorf("at %v °C: %v, %v", celsius, samples, err)
+			}
+		})
+	}
+}
+
+// What Read returns was measured after it was called: nothing of the last measurement is left.
+func TestReadsAfresh(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		jump := time.Now().Add(time.Minute)
+		s, err := connect(t, sim.NewMCP9808(time.Now, func(now time.Time) float64 {
+			if now.Before(jump) {
+				return 20
+			}
+			return 30
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		for _, want := range []float64{20, 30} {
+			if samples, err := s.Read(t.Context()); err != nil || samples[0].Value != want {
+				t.Error(samples, err, want)
+			}
+			time.Sleep(time.Until(jump))
+		}
 	})
 }
 
