@@ -37,6 +37,8 @@ const (
 	pollTime       = 2 * time.Millisecond
 	polls          = 10
 
+	slack = 1e-9 // for products that have no exact binary form, such as 3.2 × 0.1
+
 	calibrationScale = 40_960_000_000_000 // 0.04096 V of equation 1, in nV·10⁶: over calibration and µΩ it gives nA
 )
 
@@ -72,14 +74,8 @@ func open(ctx context.Context, p hal.Port, opts map[string]string) (sensors.Sens
 		return nil, fmt.Errorf("ina219: %w", err)
 	}
 	c.conn = p.I2C
-	config, err := wire.ReadWord(ctx, c.conn, regConfig)
-	switch {
-	case err != nil:
+	if err := c.probe(ctx); err != nil {
 		return nil, fmt.Errorf("ina219: looking for the chip: %w", err)
-	case config == 0 || config == 0xffff:
-		return nil, fmt.Errorf("ina219: looking for the chip: configuration %#04x: %w", config, sensors.ErrNoData)
-	case config&unused != 0:
-		return nil, fmt.Errorf("ina219: looking for the chip: configuration %#04x is not an INA219's (an INA226 starts with 0x4127): %w", config, sensors.ErrWrongChip)
 	}
 	if _, err := c.measure(ctx); err != nil { // shows that the calibration stays
 		return nil, fmt.Errorf("ina219: starting: %w", err)
@@ -87,23 +83,44 @@ func open(ctx context.Context, p hal.Port, opts map[string]string) (sensors.Sens
 	return c, nil
 }
 
+// probe only reads.
+func (c *chip) probe(ctx context.Context) error {
+	config, err := wire.ReadWord(ctx, c.conn, regConfig)
+	switch {
+	case err != nil:
+		return err
+	case config == 0 || config == 0xffff:
+		return fmt.Errorf("configuration %#04x: %w", config, sensors.ErrNoData)
+	case config&unused != 0:
+		return fmt.Errorf("configuration %#04x is not an INA219's (an INA226's is 0x4127 after power-up): %w", config, sensors.ErrWrongChip)
+	}
+	return nil
+}
+
 // newChip computes the shunt's range and the calibration (§8.5.1, equations 1 and 2), whose last bit is always 0 (§8.6.4.1).
 func newChip(opts map[string]string) (*chip, error) {
-	ohms, err := strconv.ParseFloat(opts["shunt-ohms"], 64)
-	if err != nil || !(ohms >= 0.0001 && ohms <= 10) {
-		return nil, fmt.Errorf("option shunt-ohms = %q: use a number of ohms from 0.0001 to 10", opts["shunt-ohms"])
+	ohms, err := number(opts, "shunt-ohms", 0.0001, 10)
+	if err != nil {
+		return nil, err
 	}
-	amps, err := strconv.ParseFloat(opts["max-amps"], 64)
-	volts := amps * ohms
-	if err != nil || !(amps > 0) || volts > 0.32*(1+1e-9) {
-		return nil, fmt.Errorf("option max-amps = %q: use a number of amperes above 0 that makes at most 0.32 V over the shunt, here %g", opts["max-amps"], 0.32/ohms)
+	amps, err := number(opts, "max-amps", 0.001, 0.32/ohms)
+	if err != nil {
+		return nil, err
 	}
 	c := &chip{microOhms: int64(ohms*1e6 + 0.5), config: sleep}
-	for top := 0.04; volts > top*(1+1e-9); top *= 2 {
+	for top := 0.04; amps*ohms > top*(1+slack); top *= 2 {
 		c.config += 1 << 11 // ranges of 40, 80, 160, 320 mV
 	}
-	c.calibration = uint16(min(0.04096*32768/volts+1e-6, 0xfffe)) &^ 1
+	c.calibration = uint16(min(0.04096*32768/(amps*ohms)*(1+slack), 0xfffe)) &^ 1
 	return c, nil
+}
+
+func number(opts map[string]string, name string, low, high float64) (float64, error) {
+	v, err := strconv.ParseFloat(opts[name], 64)
+	if err != nil || !(v >= low && v <= high*(1+slack)) {
+		return 0, fmt.Errorf("option %s = %q: use a number from %.4g to %.4g", name, opts[name], low, high)
+	}
+	return v, nil
 }
 
 // Read implements sensors.Sensor. It takes about 40 ms.
@@ -115,16 +132,14 @@ func (c *chip) Read(ctx context.Context) ([]edge.Sample, error) {
 	return samples, nil
 }
 
-// measure writes the calibration each time and reads it last: a dip of the supply sets it to 0, and with it the current. It is never 0, so that a bus that
-// is stuck does not look like 0 A. The chip is powered down first, because CNVR is cleared by a new mode only (§8.6.3.2).
+// measure writes the calibration each time and reads it last: a dip of the supply sets it to 0, and with it the current. It is never 0, so that a
+// bus that is stuck does not look like 0 A. The chip is powered down between, also because only a new mode is sure to clear CNVR (§8.6.3.2).
 func (c *chip) measure(ctx context.Context) ([]edge.Sample, error) {
-	for _, w := range [...]struct {
-		reg   byte
-		value uint16
-	}{{regConfig, c.config}, {regCalibration, c.calibration}, {regConfig, c.config | triggered}} {
-		if err := wire.WriteWord(ctx, c.conn, w.reg, w.value); err != nil {
-			return nil, err
-		}
+	if err := wire.WriteWord(ctx, c.conn, regCalibration, c.calibration); err != nil {
+		return nil, err
+	}
+	if err := wire.WriteWord(ctx, c.conn, regConfig, c.config|triggered); err != nil {
+		return nil, err
 	}
 	if err := hal.Sleep(ctx, conversionTime); err != nil {
 		return nil, err
