@@ -96,7 +96,7 @@ func (s *sampler) open(ctx context.Context) (sensor Sensor, err error) {
 		sensor, err = s.probe.Open(ctx)
 		return err
 	})
-	if err != nil && sensor != nil { // it came too late
+	if errors.Is(err, errHung) && sensor != nil { // it came too late
 		s.close(sensor)
 	}
 	if err == nil {
