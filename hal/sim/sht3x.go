@@ -127,6 +127,7 @@ func (c *SHT3x) read(r []byte) error {
 		c.conv.advance(c.now(), c.measure)
 	}
 	if c.data == nil {
+		c.fetch = !c.periodic // another fetch command is needed there
 		return ErrNAK
 	}
 	answer(r, c.data...)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -66,6 +67,65 @@ func TestWeather(t *testing.T) {
 	r := (n*sumTH - sumT*sumH) / math.Sqrt((n*sumTT-sumT*sumT)*(n*sumHH-sumH*sumH))
 	if r > -0.6 {
 		t.Errorf("temperature and humidity have the correlation %v, want clearly below 0", r)
+	}
+}
+
+// The other sources go round their day, stay in what their chips can measure, and are functions of the seed and the time.
+func TestSources(t *testing.T) {
+	w, other := sim.Weather{Seed: 7}, sim.Weather{Seed: 8}
+	start := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	type sums struct{ co2, lux, volts, amperes, n float64 }
+	var night, noon sums
+	balance, differ := 0.0, 0
+	for i := range 60 * 24 * 12 {
+		at := start.Add(time.Duration(i) * 5 * time.Minute)
+		co2, lux := w.CO2(at), w.Lux(at)
+		volts, amperes := w.Battery(at)
+		if again, _ := w.Battery(at); co2 != w.CO2(at) || lux != w.Lux(at) || volts != again {
+			t.Fatal("a source is not a function of the time")
+		}
+		if co2 < 380 || co2 > 2000 || lux < 1 || lux > 40000 || volts < 11 || volts > 14.6 || math.Abs(amperes) > 3 {
+			t.Fatalf("%s: %v ppm, %v lx, %v V, %v A", at, co2, lux, volts, amperes)
+		}
+		if co2 != other.CO2(at) && lux != other.Lux(at) {
+			differ++
+		}
+		balance += amperes
+		for hour, s := range map[int]*sums{1: &night, 12: &noon} {
+			if at.Hour() == hour {
+				s.co2, s.lux, s.volts, s.amperes, s.n = s.co2+co2, s.lux+lux, s.volts+volts, s.amperes+amperes, s.n+1
+			}
+		}
+	}
+	if noon.co2-night.co2 < 200*noon.n || noon.lux < 1000*night.lux || noon.volts <= night.volts || night.amperes > 0 || noon.amperes < 0 {
+		t.Errorf("by night %+v, at noon %+v", night, noon)
+	}
+	if balance < 0 {
+		t.Errorf("the battery is drained by %v A on average", -balance/60/24/12)
+	}
+	if differ < 60*24*11 {
+		t.Error("two seeds have one world")
+	}
+}
+
+// TestAllChipsAnswer looks for exactly the chips that the board has.
+func TestAllChipsAnswer(t *testing.T) {
+	b := sim.New(sim.Config{Seed: 1})
+	defer b.Close()
+	var found []uint16
+	for addr := uint16(1); addr < 0x80; addr++ {
+		switch err := port(t, b, hal.Request{Kind: hal.I2C, Addr: addr}).I2C.Tx(t.Context(), nil, nil); {
+		case err == nil:
+			found = append(found, addr)
+		case !errors.Is(err, hal.ErrAbsent):
+			t.Errorf("%#x: %v", addr, err)
+		}
+	}
+	if want := []uint16{
+		sim.MCP9808Address, sim.PCF8574Address, sim.PCA9554Address, sim.BH1750Address, sim.AHT20Address, sim.INA219Address, sim.SHT4xAddress, sim.SHT3xAddress,
+		sim.ADS1115Address, sim.ADS1015Address, sim.LM75Address, sim.TMP102Address, sim.TMP105Address, sim.SCD4xAddress, sim.BME280Address, sim.BMP280Address,
+	}; !slices.Equal(found, want) {
+		t.Errorf("chips at %#x, want %#x", found, want)
 	}
 }
 
