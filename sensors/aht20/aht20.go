@@ -22,6 +22,7 @@ import (
 // Bits of the status byte (§7.3, table 9), and times.
 const (
 	busy       = 1 << 7
+	mode       = 3 << 5 // zero, as Aosong's example program checks it; the data sheets say "reserved"
 	calibrated = 1 << 3
 
 	powerUpTime    = 100 * time.Millisecond // §7.4; the AHT20's manual has 40 ms
@@ -40,14 +41,20 @@ var Driver = sensors.Driver{
 	Addrs:    []uint16{0x38},
 	Measures: []edge.Quantity{sensors.Temperature, sensors.Humidity},
 	Fastest:  2 * time.Second,
-	Identify: func(ctx context.Context, p hal.Port) error {
-		_, err := probe(ctx, p.I2C)
-		return err
-	},
-	Open: open,
+	Identify: identify,
+	Open:     open,
 }
 
 type chip struct{ wire.OneShot }
+
+// identify is no proof, since the chip has no identity: it looks at the four bits that are known of a chip at rest.
+func identify(ctx context.Context, p hal.Port) error {
+	status, err := probe(ctx, p.I2C)
+	if err == nil && status&(mode|calibrated) != calibrated {
+		err = fmt.Errorf("status %#x: %w", status, sensors.ErrWrongChip)
+	}
+	return err
+}
 
 func open(ctx context.Context, p hal.Port, _ map[string]string) (sensors.Sensor, error) {
 	status, err := probe(ctx, p.I2C)

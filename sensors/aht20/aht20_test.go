@@ -163,6 +163,25 @@ func TestOpens(t *testing.T) {
 	}
 }
 
+func TestIdentify(t *testing.T) {
+	for data, cause := range map[string]error{
+		idle: nil, measured: nil, "1c000000000000": nil, busy: sensors.ErrBusy, "10000000000000": sensors.ErrWrongChip,
+		"38000000000000": sensors.ErrWrongChip, "58000000000000": sensors.ErrWrongChip, "18181818181818": sensors.ErrWrongChip,
+		"ffffffffffffff": sensors.ErrNoData, "00000000000000": sensors.ErrNoData,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			c := &script{reads: []string{data}}
+			p, err := board(c).Port(hal.Request{Kind: hal.I2C, Addr: sim.AHT20Address})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := aht20.Driver.Identify(t.Context(), p); !errors.Is(err, cause) || len(c.wrote) > 0 {
+				t.Errorf("%s: %v, want %v; wrote %v, want nothing", data, err, cause, c.wrote)
+			}
+		})
+	}
+}
+
 // The formulas of §8.1 and 8.2 with floating point.
 func FuzzAHT20(f *testing.F) {
 	f.Add(uint32(1<<19), uint32(1<<18))
