@@ -100,7 +100,7 @@ func copyModule(t *testing.T, to string) {
 			}
 		}
 	}
-	for _, folder := range []string{"hal", "sensors"} {
+	for _, folder := range []string{"boards", "hal", "sensors"} {
 		err := filepath.WalkDir(filepath.Join("..", folder), func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() {
 				return err
