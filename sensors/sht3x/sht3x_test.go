@@ -38,11 +38,31 @@ func board(chip sim.Device) *hal.Board {
 	return hal.NewBoard(hal.Wiring{I2C: []hal.Bus[i2c.BusCloser]{{Name: sim.I2CBus, Open: func() (i2c.BusCloser, error) { return bus, nil }}}})
 }
 
+// strict is a chip that must not be spoken to when it cannot answer: package hal would try again and so hide a wait that is too short.
+type strict struct {
+	t    *testing.T
+	chip sim.Device
+	from time.Time // when it has powered up
+}
+
+func newStrict(t *testing.T, chip sim.Device) *strict { return &strict{t, chip, time.Now().Add(time.Millisecond)} }
+
+func (c *strict) Tx(w, r []byte) error {
+	if time.Now().Before(c.from) {
+		c.t.Errorf("% x was written %v before the chip has powered up", w, time.Until(c.from))
+	}
+	err := c.chip.Tx(w, r)
+	if err != nil {
+		c.t.Errorf("writing % x and reading %d bytes: %v", w, len(r), err)
+	}
+	return err
+}
+
 // The chip model and the driver were written from the data sheet by different people.
 func TestReadsWhatTheAirIs(t *testing.T) {
 	for _, air := range []sim.Air{{Celsius: 25, Percent: 40}, {Celsius: -39.9, Percent: 0.1}, {Celsius: 124.9, Percent: 99.9}, {Celsius: 0, Percent: 60}} {
 		synctest.Test(t, func(t *testing.T) {
-			b := board(sim.NewSHT3x(time.Now, func(time.Time) sim.Air { return air }))
+			b := board(newStrict(t, sim.NewSHT3x(time.Now, func(time.Time) sim.Air { return air })))
 			defer b.Close()
 			s, err := sht3x.Driver.Connect(t.Context(), b, at, nil)
 			if err != nil {
@@ -60,6 +80,30 @@ func TestReadsWhatTheAirIs(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Somebody has left the chip measuring ten times a second (§4.5) with its heater on (§4.10).
+func TestTakesOverABusyChip(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		chip := sim.NewSHT3x(time.Now, func(time.Time) sim.Air { return sim.Air{Celsius: 20, Percent: 50} })
+		for _, command := range [][]byte{{0x30, 0x6d}, {0x27, 0x37}} {
+			if err := chip.Tx(command, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(42 * time.Millisecond)
+		b := board(newStrict(t, chip))
+		defer b.Close()
+		s, err := sht3x.Driver.Connect(t.Context(), b, at, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		samples, err := s.Read(t.Context())
+		if err != nil || math.Abs(samples[0].Value-20) > 0.002 {
+			t.Errorf("%v, %v; want 20 °C", samples, err)
+		}
+	})
 }
 
 // playback answers the commands of Open and Read. The chip's two bytes and their checksum (data sheet §4.12) are the text's.
