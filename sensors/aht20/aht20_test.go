@@ -47,7 +47,9 @@ type strict struct {
 	from time.Time // when it has powered up
 }
 
-func newStrict(t *testing.T, chip sim.Device) *strict { return &strict{t, chip, time.Now().Add(100*time.Millisecond)} }
+func newStrict(t *testing.T, chip sim.Device) *strict {
+	return &strict{t, chip, time.Now().Add(100 * time.Millisecond)}
+}
 
 func (c *strict) Tx(w, r []byte) error {
 	if time.Now().Before(c.from) {

@@ -45,7 +45,9 @@ type strict struct {
 	from time.Time // when it has powered up
 }
 
-func newStrict(t *testing.T, chip sim.Device) *strict { return &strict{t, chip, time.Now().Add(time.Millisecond)} }
+func newStrict(t *testing.T, chip sim.Device) *strict {
+	return &strict{t, chip, time.Now().Add(time.Millisecond)}
+}
 
 func (c *strict) Tx(w, r []byte) error {
 	if time.Now().Before(c.from) {
