@@ -113,8 +113,7 @@ func (b *Board) Port(r Request) (Port, error) {
 		p.W1, err = b.master(r.Bus)
 		p.Name = path.Base(p.W1)
 	case GPIO:
-		p.Name = r.Pin
-		p.Pin, err = b.pin(r.Pin)
+		p.Name, p.Pin, err = b.pin(r.Pin)
 	default:
 		err = fmt.Errorf("%s is not a kind of bus", r.Kind)
 	}
@@ -176,15 +175,16 @@ func (b *Board) masters() []string {
 }
 
 // pin finds a line; the names of all go before the aliases of any.
-func (b *Board) pin(name string) (Pin, error) {
+// pin also returns the line's own name, whatever alias was given.
+func (b *Board) pin(name string) (string, Pin, error) {
 	i := slices.IndexFunc(b.w.Pins, func(p NamedPin) bool { return p.Name == name })
 	if i < 0 {
 		i = slices.IndexFunc(b.w.Pins, func(p NamedPin) bool { return slices.Contains(p.Aliases, name) })
 	}
 	if i < 0 {
-		return nil, missing(GPIO, name, b.Buses(GPIO), b.w.Enable)
+		return "", nil, missing(GPIO, name, b.Buses(GPIO), b.w.Enable)
 	}
-	return b.w.Pins[i].Pin, nil
+	return b.w.Pins[i].Name, b.w.Pins[i].Pin, nil
 }
 
 // Close closes the buses. Sensors are closed before.
