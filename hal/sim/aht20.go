@@ -4,7 +4,8 @@ package sim
 
 import "time"
 
-// Commands and status of the AHT20 (ASAIR, data sheet §5.3 and 5.4).
+// Commands and status of the AHT20 (ASAIR, AHT20 data sheet §5.3 and 5.4; the data sheet of the DHT20, the same circuit, has them in
+// §7.3 and 7.4). That a chip that resets answers nothing is an assumption.
 const (
 	aht20Init      = 0xbe // with 0x08 0x00
 	aht20InitAHT10 = 0xe1 // the predecessor's, with the same two bytes; Linux sends it

@@ -4,7 +4,7 @@ package sim
 
 import "time"
 
-// Instructions of the BH1750FVI (ROHM technical note 2011.11 Rev. D, "Instruction Set Architecture").
+// Instructions of the BH1750FVI (ROHM technical note 2009.04 Rev. B, "Instruction Set Architecture").
 const (
 	bh1750PowerDown = 0x00
 	bh1750PowerOn   = 0x01

@@ -258,7 +258,7 @@ func TestBoardFailsOnSchedule(t *testing.T) {
 			case e.Kind == sim.NAK:
 				bad = errors.Is(err, hal.ErrAbsent)
 			case e.Kind == sim.Stuck:
-				bad = errors.Is(err, hal.ErrTimeout) && time.Since(now) == time.Second
+				bad = errors.Is(err, hal.ErrTimeout) && time.Since(now) == 300*time.Millisecond
 			case e.Kind == sim.Slow:
 				bad = err == nil && id[0] == 0x60 && time.Since(now) == e.Delay
 			default:
@@ -276,6 +276,30 @@ func TestBoardFailsOnSchedule(t *testing.T) {
 		all := len(f.List(sim.BME280Address, begin, time.Now())) + len(f.List(0, begin, time.Now()))
 		if seen < all*9/10 {
 			t.Errorf("%d of %d faults were seen", seen, all)
+		}
+	})
+}
+
+// A board whose bus was away works again without anybody asking for the port anew.
+func TestBoardComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := sim.NewWorld(sim.Config{})
+		defer w.Board.Close()
+		c := port(t, w.Board, hal.Request{Kind: hal.I2C, Addr: sim.BME280Address}).I2C
+		id := make([]byte, 1)
+		if err := c.Tx(t.Context(), []byte{0xd0}, id); err != nil || id[0] != 0x60 {
+			t.Fatalf("%x, %v", id, err)
+		}
+		w.Bus.Unplug()
+		if err := c.Tx(t.Context(), []byte{0xd0}, id); !errors.Is(err, hal.ErrGone) {
+			t.Errorf("unplugged: %v", err)
+		}
+		w.Bus.Plug()
+		begin := time.Now()
+		for err := errors.New("not tried"); err != nil; time.Sleep(100 * time.Millisecond) {
+			if err = c.Tx(t.Context(), []byte{0xd0}, id); err != nil && time.Since(begin) > 10*time.Second {
+				t.Fatalf("10 s after its return: %v", err)
+			}
 		}
 	})
 }

@@ -2,9 +2,7 @@
 
 package sim
 
-import (
-	"time"
-)
+import "time"
 
 // Faults is a schedule of random faults, for demonstrations and soak tests. It is a function of its fields, the address and the
 // time, so a test can compare what was reported with what happened. The zero value has none. No two faults of one chip overlap.
@@ -22,8 +20,8 @@ type Event struct {
 	Start, End time.Time
 }
 
-// The kernel's adapters wait for a second by default before they give up (i2c_register_adapter).
-const adapterTimeout = time.Second
+// adapterTimeout is when the adapter gives up a bus that is held: what package hal sets in Linux, whose own default is a second.
+const adapterTimeout = 300 * time.Millisecond
 
 // slot is the time in which a chip has at most one fault.
 func (f Faults) slot() time.Duration {

@@ -4,19 +4,19 @@ package sim
 
 import "time"
 
-// Commands of the SHT4x (Sensirion, data sheet version 6.6, §4.5).
+// Commands of the SHT4x (Sensirion, data sheet version 6 of February 2023, §4.5), as Linux has them too (drivers/hwmon/sht4x.c). Of the
+// data sheet only parts were at hand: times and commands are also those of the drivers of Sensirion and Linux.
 const (
 	sht4xSerial   = 0x89
 	sht4xReset    = 0x94
 	sht4xSerialID = 0x1f07b62d
 
-	sht4xResetTime = time.Millisecond // table 4
+	sht4xResetTime = time.Millisecond // §3.2
 	sht4xHigh      = 8200 * time.Microsecond
 )
 
-// sht4xMeasure has the commands that measure: how long one takes at most (table 4, the earlier versions' 8.2 ms, for which Linux
-// waits) and by how many degrees it warms the chip before. The data sheet gives the heater's power only; 0.3 °C for each milliwatt
-// fits its statement that 200 mW are about 60 °C.
+// sht4xMeasure has the commands that measure: how long one takes at most (§3.2, for the precise one the earlier versions' 8.2 ms, for which Linux
+// waits) and by how many degrees it warms the chip before, which is an assumption: 0.3 °C for each milliwatt.
 var sht4xMeasure = map[byte]struct {
 	length time.Duration
 	heats  float64
@@ -28,7 +28,7 @@ var sht4xMeasure = map[byte]struct {
 }
 
 // SHT4x models Sensirion's SHT40, SHT41 and SHT45: measurements with three precisions and with the heater, serial number, soft reset.
-// While it measures it acknowledges nothing (§4.4). Used through a Bus.
+// While it measures it acknowledges nothing. Used through a Bus.
 type SHT4x struct {
 	now   func() time.Time
 	air   func(time.Time) Air

@@ -52,7 +52,7 @@ const (
 type Config struct {
 	Seed   uint64           // boards with different seeds have different weather
 	Now    func() time.Time // nil = time.Now; it must run at the pace of package time's timers
-	Root   string           // file-system root for the host sensor; "" = "/"
+	Root   string           // root of the files that are not simulated; "" = "/"
 	Faults Faults           // random faults on the bus; the zero value has none
 }
 
