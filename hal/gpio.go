@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 
 	"periph.io/x/host/v3/gpioioctl"
 
@@ -31,7 +32,7 @@ func gpioChips() []gpioChip {
 	for _, c := range gpioioctl.Chips {
 		chip := gpioChip{name: c.Name(), path: c.Path(), label: c.Label()}
 		for _, line := range c.Lines() {
-			chip.lines = append(chip.lines, line.Name())
+			chip.lines = append(chip.lines, strings.TrimPrefix(line.Name(), c.Name()+"-")) // periph's prefix of a name that it knows already
 		}
 		chips = append(chips, chip)
 	}

@@ -54,7 +54,8 @@ func Open(ctx context.Context, c Config) (*Board, error) {
 	board, known := boards.Detect(files)
 	w := Wiring{Name: board.Name, Root: c.Root, Files: files, Enable: enable(board)}
 	if !known {
-		w.Problems = append(w.Problems, fmt.Errorf("hal: %s is not a board that we have a table for: use /dev/i2c-N, and gpiochipN:line where lines have no names (see docs/adding-a-board.md)", w.Name))
+		w.Problems = append(w.Problems, fmt.Errorf("hal: %s is not a board that we have a table for: "+
+			"use /dev/i2c-N, and gpiochipN:line where lines have no names (see docs/adding-a-board.md)", w.Name))
 	}
 	for _, f := range state.Failed { // Init returns no error for these
 		if f.D.String() != "sysfs-i2c" { // looks for what is there at start, which we do ourselves and again

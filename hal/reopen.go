@@ -39,6 +39,8 @@ type BusHealth struct {
 	LastErrorAt time.Time
 }
 
+var errClosed = errors.New("the bus is closed")
+
 // count changes the counters.
 func (g *guard) count(change func(*BusHealth)) {
 	g.mu.Lock()
@@ -69,6 +71,7 @@ func (g *guard) failed(err error) {
 	g.health.Errors++
 	g.health.LastError, g.health.LastErrorAt = err, time.Now()
 	switch {
+	case errors.Is(err, errClosed): // no transaction was made
 	case errors.Is(err, ErrAbsent):
 		g.health.Absent++
 	case errors.Is(err, ErrTimeout):
@@ -161,7 +164,7 @@ func (g *guard) ensureOpen() error {
 	why, wait := g.why, time.Until(g.again)
 	g.mu.Unlock()
 	if wait > 0 {
-		return fmt.Errorf("the bus is closed for the next %s: %w", wait.Round(time.Millisecond), why)
+		return fmt.Errorf("%w for the next %s: %w", errClosed, wait.Round(time.Millisecond), why)
 	}
 	at, there := g.find(g.key)
 	err := ErrGone

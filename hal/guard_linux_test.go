@@ -281,6 +281,9 @@ func TestRepeatedTimeoutsReopenTheBus(t *testing.T) {
 		if err := c.Tx(t.Context(), []byte{1}, nil); !errors.Is(err, hal.ErrTimeout) || time.Since(start) != 0 || s.state()[2] != 3 {
 			t.Errorf("while it is closed: %v after %s", err, time.Since(start))
 		}
+		if h := health(t, b); h.Timeouts != 3 || h.Errors != 4 || h.Transactions != 4 {
+			t.Errorf("%+v", h)
+		}
 		for range time.Hour / time.Second { // an hour of a sensor that reads each second
 			time.Sleep(time.Second)
 			c.Tx(t.Context(), []byte{1}, nil)
