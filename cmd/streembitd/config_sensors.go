@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/streembit/edge"
@@ -96,6 +97,11 @@ func locate(board *hal.Board, d sensors.Driver, s sensorConfig) (where, key stri
 		}
 	case hal.GPIO:
 		key = "pin"
+	case hal.OneWire: // the kernel serves several readers, yet the same chip twice is a mistake
+		if id, ok := s.Options[slaveOption].(string); ok && id != "" {
+			where = "1-wire chip " + strings.ToLower(id)
+		}
+		return where, "options", nil
 	default:
 		return "", "", nil
 	}

@@ -94,9 +94,9 @@ func newDriversCommand() *cobra.Command {
 				return cli.PrintJSON(c.OutOrStdout(), list)
 			}
 			t := cli.NewTable(c.OutOrStdout())
-			t.Row("DRIVER", "BUS", "ADDRESSES", "MEASURES", "SETS", "FASTEST")
+			t.Row("DRIVER", "BUS", "ADDRESSES", "FASTEST", "SETS", "MEASURES")
 			for _, d := range list {
-				t.Row(d.Name, d.Bus, d.addresses(), strings.Join(d.Measures, ", "), strings.Join(d.Actions, ", "), d.Fastest)
+				t.Row(d.Name, d.Bus, d.addresses(), d.Fastest, strings.Join(d.Actions, ", "), strings.Join(d.Measures, ", "))
 			}
 			t.Flush()
 			return nil

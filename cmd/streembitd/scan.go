@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -135,7 +136,7 @@ func look(ctx context.Context, board *hal.Board, only string) (*scanned, error) 
 	if err != nil {
 		return nil, err
 	}
-	s.OneWire = append(s.OneWire, scanOneWire(board)...)
+	s.OneWire = append(s.OneWire, scanOneWire(ctx, board)...)
 	s.IIO = append(s.IIO, scanIIO(host.Files)...)
 	s.HWMon = append(s.HWMon, scanHWMon(host.Files)...)
 	s.Lines = len(board.Buses(hal.GPIO))
@@ -156,7 +157,8 @@ func (s *scanned) compare(board *hal.Board, cfg *config) {
 			}
 		}
 		for i, slave := range s.OneWire {
-			if d.Bus == hal.OneWire && fmt.Sprint(c.Options[slaveOption]) == slave.ID {
+			id, ok := c.Options[slaveOption].(string)
+			if d.Bus == hal.OneWire && (strings.EqualFold(id, slave.ID) || !ok && len(s.OneWire) == 1) {
 				s.OneWire[i].Configured = c.Name
 			}
 		}
@@ -176,16 +178,24 @@ func (s *scanned) print(out io.Writer) {
 	if len(s.I2C) == 0 {
 		fmt.Fprintln(out, "no chip answers on I2C")
 	}
+	if len(s.OneWire) > 0 {
+		fmt.Fprintln(out)
+		t.Row("1-WIRE", "CHIP", "DRIVER", "CONFIGURED")
+	}
 	for _, c := range s.OneWire {
 		t.Row(c.Master, c.ID, c.Driver, c.Configured)
 	}
 	t.Flush()
-	for _, c := range append(append([]kernelChip{}, s.IIO...), s.HWMon...) {
-		t.Row(c.Device, c.Name, "read by the kernel: "+strings.Join(c.Values, " "))
+	if len(s.IIO)+len(s.HWMon) > 0 {
+		fmt.Fprintln(out)
+		t.Row("READ BY THE KERNEL", "CHIP", "VALUES (for the drivers iio and hwmon)")
+	}
+	for _, c := range slices.Concat(s.IIO, s.HWMon) {
+		t.Row(c.Device, c.Name, strings.Join(c.Values, " "))
 	}
 	t.Flush()
 	if s.Lines > 0 {
-		fmt.Fprintf(out, "%d GPIO lines\n", s.Lines)
+		fmt.Fprintf(out, "\n%d GPIO lines\n", s.Lines)
 	}
 	for _, p := range s.Problems {
 		fmt.Fprintf(out, "problem: %s\n", p)

@@ -3,12 +3,14 @@
 package main
 
 import (
+	"context"
 	"io/fs"
 	"path"
 	"regexp"
 	"strings"
 
 	"github.com/streembit/edge/hal"
+	"github.com/streembit/edge/sensors/all"
 )
 
 // slaveOption is the option by which drivers of 1-wire chips say which one they mean.
@@ -30,7 +32,7 @@ type kernelChip struct {
 }
 
 // scanOneWire lists the slaves that the kernel found; it searches the buses by itself every few seconds.
-func scanOneWire(board *hal.Board) (found []slaveFound) {
+func scanOneWire(ctx context.Context, board *hal.Board) (found []slaveFound) {
 	slave := regexp.MustCompile(`^[0-9a-f]{2}-[0-9a-f]{12}$`)
 	for _, master := range board.Buses(hal.OneWire) {
 		port, err := board.Port(hal.Request{Kind: hal.OneWire, Bus: master})
@@ -43,11 +45,25 @@ func scanOneWire(board *hal.Board) (found []slaveFound) {
 		}
 		for _, e := range entries {
 			if slave.MatchString(e.Name()) {
-				found = append(found, slaveFound{Master: master, ID: e.Name()})
+				found = append(found, slaveFound{Master: master, ID: e.Name(), Driver: slaveDriver(ctx, board, master, e.Name())})
 			}
 		}
 	}
 	return found
+}
+
+// slaveDriver returns the driver that can read a slave. On this bus the kernel talks to the chips, so that opening one does no harm.
+func slaveDriver(ctx context.Context, board *hal.Board, master, id string) string {
+	for _, d := range all.Drivers() {
+		if d.Bus != hal.OneWire {
+			continue
+		}
+		s, err := d.Connect(ctx, board, hal.Request{Bus: master}, map[string]any{slaveOption: id})
+		if err == nil && s.Close() == nil {
+			return d.Name
+		}
+	}
+	return ""
 }
 
 // scanKernel lists what a subsystem of the kernel reads: folders below dir with a file "name" and files of values.

@@ -33,6 +33,7 @@ type chipFound struct {
 
 	addr  uint16
 	place string // as locate names it
+	key   string // the bus's name in a config: it stays when the adapter comes back under another number
 }
 
 // The addresses that the I²C specification (NXP UM10204, table 4) reserves are never asked.
@@ -48,8 +49,9 @@ func scanI2C(ctx context.Context, board *hal.Board, bus string) (found []chipFou
 	if err != nil {
 		return nil, err
 	}
+	full, key := bus, bus
 	for addr := uint16(firstAddr); addr <= lastAddr; addr++ {
-		c := chipFound{Bus: bus, Addr: fmt.Sprintf("%#x", addr), addr: addr}
+		c := chipFound{Bus: full, Addr: fmt.Sprintf("%#x", addr), addr: addr, key: key}
 		if who, ok := claimed[addr]; ok {
 			c.Verdict, c.Note = verdictClaimed, who
 			found = append(found, c)
@@ -59,6 +61,8 @@ func scanI2C(ctx context.Context, board *hal.Board, bus string) (found []chipFou
 		if err != nil {
 			return found, err
 		}
+		full, key = busNames(board, port)
+		c.Bus, c.key = full, key
 		c.place = port.Name
 		answers, err := c.ask(ctx, port)
 		if err != nil {
@@ -69,6 +73,17 @@ func scanI2C(ctx context.Context, board *hal.Board, bus string) (found []chipFou
 		}
 	}
 	return found, nil
+}
+
+// busNames returns the name of a port's bus, whatever name was asked for, and the one that stays.
+func busNames(board *hal.Board, port hal.Port) (full, key string) {
+	full = port.I2C.Bus.String()
+	for _, h := range board.Health() {
+		if h.Name == full {
+			return full, h.Key
+		}
+	}
+	return full, full
 }
 
 // ask finds out whether a chip answers at the port, and which it is. The error is of the bus, not of the chip.

@@ -149,9 +149,9 @@ func TestAppendEntries(t *testing.T) {
 	board := tappedBoard(nil, nil)
 	defer board.Close()
 	s := &scanned{I2C: []chipFound{
-		{Bus: "/dev/i2c-7", Addr: "0x76", addr: 0x76, place: "/dev/i2c-7 address 0x76", Verdict: verdictIs, Drivers: []string{"bme280"}},
-		{Bus: "/dev/i2c-7", Addr: "0x77", addr: 0x77, place: "/dev/i2c-7 address 0x77", Verdict: verdictMayBe, Drivers: []string{"bme280", "gpio"}},
-		{Bus: "/dev/i2c-7", Addr: "0x30", addr: 0x30, place: "/dev/i2c-7 address 0x30", Verdict: verdictUnknown},
+		{Bus: "/dev/i2c-7", key: "/dev/i2c-7", Addr: "0x76", addr: 0x76, place: "/dev/i2c-7 address 0x76", Verdict: verdictIs, Drivers: []string{"bme280"}},
+		{Bus: "/dev/i2c-7", key: "/dev/i2c-7", Addr: "0x77", addr: 0x77, place: "/dev/i2c-7 address 0x77", Verdict: verdictMayBe, Drivers: []string{"bme280", "gpio"}},
+		{Bus: "/dev/i2c-7", key: "/dev/i2c-7", Addr: "0x30", addr: 0x30, place: "/dev/i2c-7 address 0x30", Verdict: verdictUnknown},
 	}}
 	for round := range 3 {
 		cfg, err := loadConfig(link)

@@ -28,13 +28,14 @@ func (s *scanned) entries(cfg *config) string {
 		taken[c.Name] = true
 	}
 	for _, c := range s.I2C {
-		head := fmt.Sprintf("# %s: %s", c.place, c.words())
-		if c.Configured != "" || len(c.Drivers) == 0 || strings.Contains(string(cfg.text), "# "+c.place+": ") {
+		place := fmt.Sprintf("# %s address %s: ", c.key, c.Addr)
+		head := place + c.words()
+		if c.Configured != "" || len(c.Drivers) == 0 || strings.Contains(string(cfg.text), place) {
 			continue
 		}
-		entry := entry(taken, c.Drivers[0], fmt.Sprintf("bus = %q\naddr = %s\n", c.Bus, c.Addr))
+		entry := entry(taken, c.Drivers[0], fmt.Sprintf("bus = %q\naddr = %s\n", c.key, c.Addr))
 		if c.Verdict != verdictIs {
-			head += "; choose one, then remove the #"
+			head += ": make sure which, then remove the # below"
 			entry = "# " + strings.ReplaceAll(strings.TrimSuffix(entry, "\n"), "\n", "\n# ") + "\n"
 		}
 		fmt.Fprintf(&b, "\n%s\n%s", head, entry)
