@@ -23,8 +23,8 @@ func TestTemplate(t *testing.T) {
 	module := t.TempDir()
 	copyModule(t, module)
 	edit(t, filepath.Join(module, "sensors/all/all.go"),
-		"\t\thost.Driver,\n", "\t\thost.Driver,\n\t\ttemplate.Driver,\n",
-		"sensors/host\"\n", "sensors/host\"\n\t\"github.com/streembit/edge/sensors/template\"\n")
+		"\t\tsht4x.Driver,\n", "\t\tsht4x.Driver,\n\t\ttemplate.Driver,\n",
+		"sensors/sht4x\"\n", "sensors/sht4x\"\n\t\"github.com/streembit/edge/sensors/template\"\n")
 	write(t, filepath.Join(module, "sensors/all/read_test.go"), readTest)
 	if out, err := goTest(module, "./sensors/template", "./sensors/all"); err != nil {
 		t.Fatalf("%v\n%s", err, out)
