@@ -33,7 +33,7 @@ var layers = []layer{
 	{dir: "hal", may: []string{".", "boards"}},
 	{dir: "hal/sim", may: []string{".", "hal"}},
 	{dir: "sensors", may: []string{".", "hal"}},
-	{dir: "sensors/...", may: []string{".", "hal", "sensors", "sensors/wire"}},
+	{dir: "sensors/...", may: []string{".", "hal", "sensors", "sensors/wire", "sensors/bmxx80", "sensors/sysfs"}},
 	{dir: "sensors/all", may: []string{".", "hal", "sensors/..."}},
 	{dir: "journal", may: []string{"."}, noIO: true},
 	{dir: "journal/wal"},

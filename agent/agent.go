@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/agent/outbox"
@@ -72,7 +73,7 @@ func New(c Config) (*Agent, error) {
 			return nil, fmt.Errorf("agent: sensor %q: interval %s: want one above zero", p.Name, p.Every)
 		}
 		emit := func(samples []edge.Sample) { b.offer(a.stamp(p.Name, samples)) }
-		a.samplers = append(a.samplers, newSampler(p, emit, a.report))
+		a.samplers = append(a.samplers, newSampler(p, emit, c.Logger))
 	}
 	a.drain = newDrain(c)
 	return a, nil
@@ -83,7 +84,7 @@ func New(c Config) (*Agent, error) {
 func (a *Agent) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	var samplers, batchers, drains sync.WaitGroup
+	var batchers, drains sync.WaitGroup
 	var failed error // read once drains has been waited for
 	batching, stopBatching := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBatching()
@@ -91,14 +92,14 @@ func (a *Agent) Run(ctx context.Context) error {
 		batchers.Go(func() { b.run(batching) })
 	}
 	for _, s := range a.samplers {
-		samplers.Go(func() { s.run(ctx) })
+		go s.run(ctx) // waited for in stopSamplers
 	}
 	drains.Go(func() {
 		failed = a.drain.run(ctx)
 		stop() // a device that can never publish again is started anew
 	})
-	samplers.Wait()
 	<-ctx.Done()
+	a.stopSamplers()
 	stopBatching()
 	batchers.Wait()
 	drains.Wait()
@@ -115,11 +116,25 @@ func (a *Agent) stamp(sensor string, samples []edge.Sample) measurement {
 	return m
 }
 
-// report logs when a sensor's state changes; a sensor that stays broken is logged once.
-func (a *Agent) report(h Health, err error) {
-	if err != nil {
-		a.cfg.Logger.Warn("sensor fails, the others go on", "sensor", h.Sensor, "driver", h.Driver, "err", err)
-		return
+// stopLimit is how long the sensors may take to be closed.
+const stopLimit = 10 * time.Second
+
+// stopSamplers waits until every sensor is closed. One that hangs in the kernel cannot be ended from here: it is left to
+// the end of the process, so that what the others gave is sealed.
+func (a *Agent) stopSamplers() {
+	limit := time.NewTimer(stopLimit)
+	defer limit.Stop()
+	for _, s := range a.samplers {
+		select {
+		case <-s.ended:
+			continue
+		default:
+		}
+		select {
+		case <-s.ended:
+		case <-limit.C:
+			limit.Reset(0) // for those that follow, too
+			s.logger.Error("sensor hangs and is not closed")
+		}
 	}
-	a.cfg.Logger.Info("sensor works again", "sensor", h.Sensor, "driver", h.Driver)
 }

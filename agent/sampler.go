@@ -4,12 +4,15 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"time"
 
 	"github.com/streembit/edge"
+	"github.com/streembit/edge/hal"
 )
 
 // Sensor is one powered-up sensor, as package sensors defines it. The agent never calls it concurrently.
@@ -26,99 +29,127 @@ type Probe struct {
 	Stream string        // which stream its readings go to
 	Every  time.Duration // sampling interval
 	Open   func(ctx context.Context) (Sensor, error)
+	CanSet func(edge.Quantity) bool // what Agent.Set may tell it, as sensors.Driver.CanSet; nil = it is no Actuator
 }
 
-// A sensor that cannot be opened is tried again after a pause that doubles up to maxReopen; after failures in a row it is
-// closed and opened anew.
 const (
-	minReopen      = time.Second
-	maxReopen      = 5 * time.Minute
-	failuresToOpen = 3
+	// A sensor that cannot be opened, or was closed because it failed, is left alone for a pause that doubles from minPause
+	// to maxPause, plus up to a quarter at random: 1 s to 5 min.
+	minPause = time.Second
+	maxPause = 4 * time.Minute
+	// failuresToClose is after how many failed reads in a row a sensor is closed; so many good ones make the next pause short again.
+	failuresToClose = 3
+	// callLimit bounds one call of a sensor; the slowest chip (SCD4x, one shot) takes 5 s.
+	callLimit = 15 * time.Second
+	// hangGrace is how much longer than its context a call may take before it counts as hung.
+	hangGrace = 5 * time.Second
 )
 
-// Health is what is known of one sensor. Reads and Errors count since the start; an attempt to open counts as an error
-// when it fails.
-type Health struct {
-	Sensor string    `json:"sensor"`
-	Driver string    `json:"driver"`
-	Stream string    `json:"stream"`
-	Open   bool      `json:"open"`
-	Reads  uint64    `json:"reads"`
-	Errors uint64    `json:"errors"`
-	LastOK time.Time `json:"last_ok,omitzero"`
-	Error  string    `json:"error,omitempty"` // of the last failure, empty once it works again
-}
+// errHung is of a call that ignored the end of its context, as one that waits in the kernel does. It is counted when it is noticed.
+var errHung = fmt.Errorf("the call does not return: %w", hal.ErrTimeout)
 
-// sampler runs one probe on its own ticker and hands every measurement to emit.
+// sampler owns one probe: its goroutine, run, alone calls the sensor. What it reads it hands to emit.
 type sampler struct {
-	probe Probe
-	emit  func(samples []edge.Sample)
-	event func(h Health, err error) // told when the sensor's state changes
+	probe  Probe
+	emit   func(samples []edge.Sample)
+	logger *slog.Logger
+	sets   chan setRequest
+	ended  chan struct{} // closed when run has returned
 
 	mu     sync.Mutex
 	health Health
+	late   lateness
+	since  time.Time // when the present fault began
 }
 
-func newSampler(p Probe, emit func([]edge.Sample), event func(Health, error)) *sampler {
-	return &sampler{probe: p, emit: emit, event: event, health: Health{Sensor: p.Name, Driver: p.Driver, Stream: p.Stream}}
+func newSampler(p Probe, emit func([]edge.Sample), l *slog.Logger) *sampler {
+	return &sampler{probe: p, emit: emit, logger: l.With("sensor", p.Name, "driver", p.Driver),
+		sets: make(chan setRequest), ended: make(chan struct{}),
+		health: Health{Sensor: p.Name, Driver: p.Driver, Stream: p.Stream, Faults: map[string]uint64{}}}
 }
 
-// run samples until ctx ends. A sensor that is missing or broken never stops anything else.
+// run samples until ctx ends. A sensor that is missing, broken or hung never stops anything else.
 func (s *sampler) run(ctx context.Context) {
-	pause := minReopen
+	defer close(s.ended)
+	pause := minPause
+	var plan schedule
 	for ctx.Err() == nil {
-		sensor, err := s.probe.Open(ctx)
-		if err != nil {
+		sensor, err := s.open(ctx)
+		switch {
+		case err == nil:
+			if s.sample(ctx, sensor, &plan) {
+				pause = minPause
+			}
+			s.close(sensor)
+		case ctx.Err() == nil:
 			s.failed(err)
-		} else {
-			s.setOpen(true)
-			if s.sample(ctx, sensor) {
-				pause = minReopen
-			}
-			err := sensor.Close()
-			s.setOpen(false)
-			if err != nil && ctx.Err() == nil {
-				s.failed(fmt.Errorf("agent: closing %s: %w", s.probe.Name, err))
-			}
 		}
-		if !sleep(ctx, pause+rand.N(pause/4)) {
+		if !s.quarantine(ctx, pause+rand.N(pause/4)) {
 			return
 		}
-		pause = min(2*pause, maxReopen)
+		pause = min(2*pause, maxPause)
 	}
 }
 
-// sample reads on every tick until the sensor has failed several times in a row; it reports whether any read succeeded.
-func (s *sampler) sample(ctx context.Context, sensor Sensor) (worked bool) {
-	tick := time.NewTicker(s.probe.Every)
-	defer tick.Stop()
-	for failures := 0; failures < failuresToOpen; {
+func (s *sampler) open(ctx context.Context) (sensor Sensor, err error) {
+	err = s.call(ctx, "opening", func(ctx context.Context) (err error) {
+		sensor, err = s.probe.Open(ctx)
+		return err
+	})
+	if errors.Is(err, errHung) && sensor != nil { // it came too late
+		s.close(sensor)
+	}
+	if err == nil {
+		s.setOpen(true)
+	}
+	return sensor, err
+}
+
+// sample reads at every tick until the sensor has to be closed; it reports whether it worked for a while.
+func (s *sampler) sample(ctx context.Context, sensor Sensor, plan *schedule) (worked bool) {
+	now := time.Now()
+	if plan.every == 0 {
+		*plan = schedule{origin: now, every: s.probe.Every}
+	}
+	s.passed(0, plan.advance(now))
+	for good, failures := 0, 0; failures < failuresToClose; {
+		if !s.wait(ctx, sensor, plan.due()) {
+			return worked
+		}
+		s.began(time.Since(plan.due()))
 		samples, err := s.read(ctx, sensor)
 		switch {
-		case ctx.Err() != nil:
-			return worked
-		case err != nil:
-			failures++
-			s.failed(err)
-		default:
-			failures, worked = 0, true
+		case err == nil:
+			good, failures = good+1, 0
+			worked = worked || good >= failuresToClose
 			s.succeeded()
 			s.emit(samples)
+		case ctx.Err() != nil:
+			return worked
+		default:
+			good, failures = 0, failures+1
+			s.failed(err)
 		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
+		plan.next++
+		s.passed(plan.advance(time.Now()), 0)
+		if lostPower(err) {
 			return worked
 		}
 	}
 	return worked
 }
 
-// read bounds one measurement: a stuck bus must not hold the sampler for ever.
-func (s *sampler) read(ctx context.Context, sensor Sensor) ([]edge.Sample, error) {
-	ctx, cancel := context.WithTimeout(ctx, max(s.probe.Every, 5*time.Second))
-	defer cancel()
-	samples, err := sensor.Read(ctx)
+// lostPower reports whether a chip that answers again may have forgotten how it was set up, so that no further read can be trusted.
+func lostPower(err error) bool {
+	return errors.Is(err, hal.ErrAbsent) || errors.Is(err, hal.ErrGone) || errors.Is(err, errHung)
+}
+
+// read takes one measurement.
+func (s *sampler) read(ctx context.Context, sensor Sensor) (samples []edge.Sample, err error) {
+	err = s.call(ctx, "reading", func(ctx context.Context) (err error) {
+		samples, err = sensor.Read(ctx)
+		return err
+	})
 	if err == nil && len(samples) == 0 {
 		err = fmt.Errorf("agent: reading %s: the driver %s returned neither samples nor an error", s.probe.Name, s.probe.Driver)
 	}
@@ -133,42 +164,69 @@ func (s *sampler) read(ctx context.Context, sensor Sensor) ([]edge.Sample, error
 	return samples, nil
 }
 
-func (s *sampler) setOpen(open bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.health.Open = open
+// call bounds one call of the sensor by its context. One that goes on regardless is counted and logged while it hangs, because nobody
+// knows whether it will ever return; its result is not used then.
+func (s *sampler) call(ctx context.Context, doing string, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	hung := fmt.Errorf("agent: %s %s: %w", doing, s.probe.Name, errHung)
+	watch := time.AfterFunc(callLimit+hangGrace, func() { s.count(hung) })
+	err := f(ctx)
+	if !watch.Stop() {
+		return hung
+	}
+	return err
 }
 
-func (s *sampler) succeeded() {
-	s.mu.Lock()
-	s.health.Reads++
-	s.health.LastOK = time.Now()
-	recovered := s.health.Error != ""
-	s.health.Error = ""
-	h := s.health
-	s.mu.Unlock()
-	if recovered {
-		s.event(h, nil)
+// close leaves the chip in its lowest-power state. Of a sensor that fails already nothing else is expected than that this fails too.
+func (s *sampler) close(sensor Sensor) {
+	err := s.call(context.Background(), "closing", func(context.Context) error { return sensor.Close() })
+	s.setOpen(false)
+	if err != nil && s.state().Error == "" {
+		s.logger.Warn("sensor not closed in order, the chip may be left switched on", "err", err)
 	}
 }
 
-// failed counts a failure and tells of it once, until the message changes or the sensor works again.
-func (s *sampler) failed(err error) {
-	s.mu.Lock()
-	s.health.Errors++
-	changed := s.health.Error != err.Error()
-	s.health.Error = err.Error()
-	h := s.health
-	s.mu.Unlock()
-	if changed {
-		s.event(h, err)
+// wait waits for the next tick and tells the sensor meanwhile what Agent.Set wants; false = the sensor has to be closed.
+func (s *sampler) wait(ctx context.Context, sensor Sensor, due time.Time) bool {
+	tick := time.NewTimer(time.Until(due))
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			return true
+		case r := <-s.sets:
+			err := s.tell(ctx, sensor, r)
+			r.done <- err
+			if errors.Is(err, errHung) {
+				return false
+			}
+		case <-ctx.Done():
+			return false
+		}
 	}
 }
 
-func (s *sampler) state() Health {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.health
+// quarantine leaves the sensor alone for d; false = ctx has ended.
+func (s *sampler) quarantine(ctx context.Context, d time.Duration) bool {
+	if ctx.Err() != nil {
+		return false
+	}
+	until := time.Now().Add(d)
+	s.setQuarantine(until)
+	defer s.setQuarantine(time.Time{})
+	over := time.NewTimer(d)
+	defer over.Stop()
+	for {
+		select {
+		case <-over.C:
+			return true
+		case r := <-s.sets:
+			r.done <- fmt.Errorf("agent: setting %s: %w until %s: %s", s.probe.Name, ErrQuarantined, until.Format(time.TimeOnly), s.state().Error)
+		case <-ctx.Done():
+			return false
+		}
+	}
 }
 
 // sleep waits for d and reports whether ctx is still alive.

@@ -5,19 +5,16 @@ package hal
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
 	"slices"
-	"strings"
-	"sync"
 
 	"periph.io/x/conn/v3/i2c"
 	"periph.io/x/conn/v3/spi"
 )
 
-// Wiring is everything that a board consists of. It is plain data: Open fills it from periph, hal/sim from chip models.
+// Wiring is everything that a board consists of. It is plain data: Open fills it from the kernel, hal/sim from chip models.
 type Wiring struct {
 	Name    string // for messages and lists, for example "Raspberry Pi 4 Model B Rev 1.4"
 	Root    string // file-system root above /proc and /sys; "" = "/"
@@ -26,28 +23,28 @@ type Wiring struct {
 	SPI     []Bus[spi.PortCloser]
 	OneWire []string // masters of the kernel's 1-wire subsystem, for example "w1_bus_master1"
 	Pins    []NamedPin
+	// Enable says what switches a kind of bus on that is missing, for messages.
+	Enable map[BusKind]string
+	// ScanI2C and ScanOneWire, if set, find the buses that come and go; they are called at each Port, and ScanI2C
+	// also before a bus that is gone is opened again. What they find comes after I2C and OneWire. Safe for concurrent use.
+	ScanI2C     func() []Bus[i2c.BusCloser]
+	ScanOneWire func() []string
 	// Problems are what went wrong while the buses were looked for. They do not stop the sensors on other buses.
 	Problems []error
 }
 
-// Bus is a bus that can be opened.
-type Bus[T any] struct {
-	Name    string   // for example "/dev/i2c-1"
-	Aliases []string // other names, for example "I2C1", "1"
-	Usual   bool     // the one meant when a config names none
-	Open    func() (T, error)
-}
-
-// NamedPin is a GPIO line and its name.
+// NamedPin is a GPIO line and its names.
 type NamedPin struct {
-	Name string
-	Pin  Pin
+	Name    string
+	Aliases []string // for example "gpiochip0:17", "pinctrl-bcm2711:17", "P1-11"
+	Pin     Pin
 }
 
-// Board is an opened board. Each bus is opened once, at its first use, and shared. All methods are safe for concurrent use.
+// Board is an opened board. Each bus is opened once, at its first use, and shared. An I²C bus carries one transaction at a time,
+// each with a deadline (TxTimeout); it is closed when its adapter goes and opened again when that returns. All methods are safe for concurrent use.
 type Board struct {
 	w   Wiring
-	i2c shared[i2c.BusCloser]
+	i2c guarded
 	spi shared[spi.PortCloser]
 }
 
@@ -59,15 +56,22 @@ func NewBoard(w Wiring) *Board {
 	if w.Files == nil {
 		w.Files = os.DirFS(w.Root)
 	}
-	return &Board{
-		w:   w,
-		i2c: shared[i2c.BusCloser]{kind: I2C, known: w.I2C},
-		spi: shared[spi.PortCloser]{kind: SPI, known: w.SPI},
+	b := &Board{w: w, spi: shared[spi.PortCloser]{kind: SPI, known: w.SPI, enable: w.Enable}}
+	b.i2c.enable = w.Enable
+	b.i2c.known = func() []Bus[i2c.BusCloser] {
+		if w.ScanI2C == nil {
+			return w.I2C
+		}
+		return slices.Concat(w.I2C, w.ScanI2C())
 	}
+	return b
 }
 
 // Name returns what the board is.
 func (b *Board) Name() string { return b.w.Name }
+
+// Health returns what happened on the I²C buses that have been used, in the order of their keys.
+func (b *Board) Health() []BusHealth { return b.i2c.health() }
 
 // Problems returns what went wrong while the buses were looked for, for a log or a self-test.
 func (b *Board) Problems() []error { return b.w.Problems }
@@ -76,11 +80,11 @@ func (b *Board) Problems() []error { return b.w.Problems }
 func (b *Board) Buses(kind BusKind) []string {
 	switch kind {
 	case I2C:
-		return b.i2c.names()
+		return namesOf(b.i2c.known())
 	case SPI:
-		return b.spi.names()
+		return namesOf(b.w.SPI)
 	case OneWire:
-		return slices.Clone(b.w.OneWire)
+		return b.masters()
 	case GPIO:
 		names := make([]string, len(b.w.Pins))
 		for i, p := range b.w.Pins {
@@ -92,7 +96,9 @@ func (b *Board) Buses(kind BusKind) []string {
 }
 
 // Port connects one sensor. It opens the bus if nobody has yet; it does not talk to the chip. An error names the bus, what
-// the board has instead and what to do, and wraps ErrNoBus if there is no such bus.
+// the board has instead and what to do, and wraps ErrNoBus if there is no such bus, or ErrClaimed if the address is another's.
+//
+// A bus that was found by a changing name, such as "/dev/i2c-11" of a USB adapter, is followed by its Key from then on.
 func (b *Board) Port(r Request) (Port, error) {
 	p := Port{Root: b.w.Root, Files: b.w.Files}
 	var err error
@@ -100,20 +106,14 @@ func (b *Board) Port(r Request) (Port, error) {
 	case Host:
 		p.Name = b.w.Root
 	case I2C:
-		var bus i2c.BusCloser
-		if bus, p.Name, err = b.i2c.open(r.Bus); err == nil && (r.Addr == 0 || r.Addr > 0x7f) {
-			err = fmt.Errorf("I2C address %#x: an address has 7 bits and is not 0: set addr", r.Addr)
-		}
-		p.Name = fmt.Sprintf("%s address %#x", p.Name, r.Addr)
-		p.I2C = &Conn{Bus: bus, Addr: r.Addr}
+		p.I2C, p.Name, err = b.conn(r.Bus, r.Addr)
 	case SPI:
 		p.SPI, p.Name, err = b.spi.open(r.Bus)
 	case OneWire:
 		p.W1, err = b.master(r.Bus)
 		p.Name = path.Base(p.W1)
 	case GPIO:
-		p.Name = r.Pin
-		p.Pin, err = b.pin(r.Pin)
+		p.Name, p.Pin, err = b.pin(r.Pin)
 	default:
 		err = fmt.Errorf("%s is not a kind of bus", r.Kind)
 	}
@@ -123,24 +123,68 @@ func (b *Board) Port(r Request) (Port, error) {
 	return p, nil
 }
 
+func (b *Board) conn(name string, addr uint16) (*Conn, string, error) {
+	g, at, err := b.i2c.get(name)
+	if err != nil {
+		return nil, "", err
+	}
+	full := fmt.Sprintf("%s address %#x", at.Name, addr)
+	if addr == 0 || addr > 0x7f {
+		return nil, "", fmt.Errorf("I2C address %#x: an address has 7 bits and is not 0: set addr", addr)
+	}
+	if at.Claimed != nil {
+		if who, claimed := at.Claimed()[addr]; claimed {
+			return nil, "", fmt.Errorf("%s: %w: %s", full, ErrClaimed, who)
+		}
+	}
+	return &Conn{Bus: g, Addr: addr}, full, nil
+}
+
+// Claimed returns which addresses of an I²C bus are not ours, and whose: those of chips that a driver of the kernel holds
+// now, and those that the board's own parts have and nobody must touch. A scan skips them and Port refuses them. The kernel itself checks
+// nothing of this for the ioctl that periph uses (I2C_RDWR). The bus is named as in a Request.
+func (b *Board) Claimed(bus string) (map[uint16]string, error) {
+	at, err := find(I2C, b.i2c.known(), bus, b.w.Enable)
+	if err != nil {
+		return nil, fmt.Errorf("hal: looking for claimed addresses: %w", err)
+	}
+	if at.Claimed == nil {
+		return map[uint16]string{}, nil
+	}
+	return at.Claimed(), nil
+}
+
 // master finds the folder of a 1-wire master; without a name it is the one in which the kernel lists the slaves of all.
 func (b *Board) master(name string) (string, error) {
 	const all = "sys/bus/w1/devices"
+	have := b.masters()
 	switch {
-	case name == "" && len(b.w.OneWire) > 0:
+	case name == "" && len(have) > 0:
 		return all, nil
-	case slices.Contains(b.w.OneWire, name):
+	case slices.Contains(have, name):
 		return path.Join(all, name), nil
 	}
-	return "", missing(OneWire, name, b.w.OneWire)
+	return "", missing(OneWire, name, have, b.w.Enable)
 }
 
-func (b *Board) pin(name string) (Pin, error) {
+func (b *Board) masters() []string {
+	if b.w.ScanOneWire == nil {
+		return slices.Clone(b.w.OneWire)
+	}
+	return slices.Concat(b.w.OneWire, b.w.ScanOneWire())
+}
+
+// pin finds a line; the names of all go before the aliases of any.
+// pin also returns the line's own name, whatever alias was given.
+func (b *Board) pin(name string) (string, Pin, error) {
 	i := slices.IndexFunc(b.w.Pins, func(p NamedPin) bool { return p.Name == name })
 	if i < 0 {
-		return nil, missing(GPIO, name, b.Buses(GPIO))
+		i = slices.IndexFunc(b.w.Pins, func(p NamedPin) bool { return slices.Contains(p.Aliases, name) })
 	}
-	return b.w.Pins[i].Pin, nil
+	if i < 0 {
+		return "", nil, missing(GPIO, name, b.Buses(GPIO), b.w.Enable)
+	}
+	return b.w.Pins[i].Name, b.w.Pins[i].Pin, nil
 }
 
 // Close closes the buses. Sensors are closed before.
@@ -149,83 +193,4 @@ func (b *Board) Close() error {
 		return fmt.Errorf("hal: closing board: %w", err)
 	}
 	return nil
-}
-
-// shared opens each bus once.
-type shared[T io.Closer] struct {
-	kind   BusKind
-	known  []Bus[T]
-	mu     sync.Mutex
-	opened map[string]T
-}
-
-func (s *shared[T]) names() []string {
-	names := make([]string, len(s.known))
-	for i, k := range s.known {
-		names[i] = k.Name
-	}
-	return names
-}
-
-func (s *shared[T]) open(name string) (bus T, full string, err error) {
-	known, err := s.find(name)
-	if err != nil {
-		return bus, "", err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if bus, ok := s.opened[known.Name]; ok {
-		return bus, known.Name, nil
-	}
-	if bus, err = known.Open(); err != nil {
-		return bus, "", fmt.Errorf("%s bus %s: %w: check that the user who runs this may open it (groups i2c, spi, gpio)", s.kind, known.Name, err)
-	}
-	if s.opened == nil {
-		s.opened = make(map[string]T)
-	}
-	s.opened[known.Name] = bus
-	return bus, known.Name, nil
-}
-
-// find looks for a name or alias. Without a name it takes the only bus or the usual one.
-func (s *shared[T]) find(name string) (Bus[T], error) {
-	for _, k := range s.known {
-		if name == "" && (k.Usual || len(s.known) == 1) || name != "" && (k.Name == name || slices.Contains(k.Aliases, name)) {
-			return k, nil
-		}
-	}
-	if name == "" && len(s.known) > 0 {
-		return Bus[T]{}, fmt.Errorf("%s: the board has %s: say which one is meant with bus", s.kind, strings.Join(s.names(), ", "))
-	}
-	return Bus[T]{}, missing(s.kind, name, s.names())
-}
-
-func (s *shared[T]) close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var errs []error
-	for _, bus := range s.opened {
-		errs = append(errs, bus.Close())
-	}
-	s.opened = nil
-	return errors.Join(errs...)
-}
-
-// missing says what is not there, what is, and what to do next.
-func missing(kind BusKind, name string, have []string) error {
-	what := fmt.Sprintf("%s bus %q", kind, name)
-	if kind == GPIO {
-		what = fmt.Sprintf("GPIO line %q", name)
-	} else if name == "" {
-		what = kind.String() + " bus"
-	}
-	if len(have) == 0 {
-		return fmt.Errorf("%s: %w, which has none: enable the interface (raspi-config or a device-tree overlay), then restart the board", what, ErrNoBus)
-	}
-	const most = 12
-	list := strings.Join(have[:min(len(have), most)], ", ")
-	if len(have) > most {
-		list += fmt.Sprintf(" and %d more", len(have)-most)
-	}
-	return fmt.Errorf("%s: %w, which has %s: name one of these, or enable the missing one and restart the board", what, ErrNoBus, list)
 }

@@ -1,10 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package hal opens the buses of a board and hands out Ports, one for each sensor. It stands on periph (periph.io/x/conn
-// and periph.io/x/host) and adds what a gateway needs: a context for each transaction, GPIO lines that report errors, and messages that say
-// which buses exist when one is missing. Package hal/sim gives the same Board made of chip models.
+// and periph.io/x/host) and adds what a gateway that nobody visits needs:
 //
-// Start with Open, then Board.Port.
+//   - a context and a deadline for each I²C transaction, one at a time on a bus, few retries, and errors that say what happened
+//     (ErrAbsent, ErrTimeout, ErrGone) beside the kernel's own;
+//   - adapters that come, go, and return under another number: Board looks anew each time, closes what is gone and opens it again;
+//   - refusal of addresses that the kernel or the board itself uses (ErrClaimed);
+//   - GPIO lines by name, header position or number that report errors and lose no edge that the kernel has seen;
+//   - messages that say which buses exist when one is missing.
+//
+// A stuck bus is first the kernel's business: its adapters end a transaction after their own time-out, which Open sets, and
+// clock a chip free that holds SDA low, where the hardware can. What that does not cure is closed, opened again with pauses, and shows in Board.Health.
+//
+// Package hal/sim gives the same Board made of chip models. Start with Open, then Board.Port.
 package hal
 
 import (
@@ -39,8 +48,11 @@ func (k BusKind) String() string {
 	return fmt.Sprintf("BusKind(%d)", uint8(k))
 }
 
-// ErrNoBus is wrapped by Board.Port when the board has no such bus or line.
-var ErrNoBus = errors.New("not on this board")
+// What Board.Port may wrap.
+var (
+	ErrNoBus   = errors.New("not on this board")              // there is no such bus or line
+	ErrClaimed = errors.New("this address is in use already") // by a driver of the kernel or by the board itself
+)
 
 // What a transaction on an I²C bus of a Board may wrap, beside the kernel's own error.
 var (
@@ -52,9 +64,12 @@ var (
 // Request names the connection of one sensor, as its config entry does.
 type Request struct {
 	Kind BusKind
-	Bus  string // name, alias or number of an I²C bus, SPI port or 1-wire master; "" = the board's usual one
+	// Bus is the name or an alias of an I²C bus, SPI port or 1-wire master; "" = the board's usual one. An I²C bus has, as far as each
+	// exists and is of one bus only: "/dev/i2c-1", "i2c-1", "I2C1", "1", the adapter's name in sysfs, its node in the device tree
+	// ("i2c@7e804000", "i2c1"), and for a USB adapter where it is plugged in ("usb-1-1.2"), which stays when the number changes.
+	Bus  string
 	Addr uint16 // I²C address, 7 bits
-	Pin  string // GPIO line, for example "GPIO17"
+	Pin  string // GPIO line: its name ("GPIO17"), place on the header ("P1-11"), or chip and number ("gpiochip0:17", "pinctrl-bcm2711:17")
 }
 
 // Port is one sensor's connection to the board. Of I2C, SPI, W1 and Pin the one of its kind is set.
@@ -75,14 +90,23 @@ type Conn struct {
 	Addr uint16 // 7 bits
 }
 
-// Tx writes w and then reads len(r) bytes into r in one transaction; either may be empty. A context that has ended stops
-// it before or after the transaction: one that runs on the bus cannot be interrupted, the kernel's adapter limits it (about a second).
-// The error names bus and address and wraps the bus's own.
+// contextBus is what the buses of a Board can do beside i2c.Bus.
+type contextBus interface {
+	TxContext(ctx context.Context, addr uint16, w, r []byte) error
+}
+
+// Tx writes w and then reads len(r) bytes into r in one transaction; either may be empty. A context that ends stops the waiting; one
+// transaction that runs on the bus cannot be interrupted and goes on behind. The error names bus and address and wraps the context's
+// error or the bus's own; that of a Board's bus wraps ErrAbsent, ErrTimeout or ErrGone where it is known to be one of these.
 func (c *Conn) Tx(ctx context.Context, w, r []byte) error {
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("hal: %s address %#x: %w", c.Bus, c.Addr, err)
+	err := ctx.Err()
+	if err == nil {
+		if bus, ok := c.Bus.(contextBus); ok {
+			err = bus.TxContext(ctx, c.Addr, w, r)
+		} else {
+			err = c.Bus.Tx(c.Addr, w, r)
+		}
 	}
-	err := c.Bus.Tx(c.Addr, w, r)
 	if err == nil {
 		err = ctx.Err()
 	}
@@ -104,7 +128,8 @@ type Pin interface {
 type Line interface {
 	// Read returns the electrical level.
 	Read() (gpio.Level, error)
-	// WaitForEdge waits for the next edge of the kind asked for, at most for timeout (> 0); false means none came.
+	// WaitForEdge waits for the next edge of the kind asked for, at most for timeout (> 0); false means none came. It returns true once for
+	// each edge, also for those that came between two calls. A board says how many of these it can hold (see Open).
 	WaitForEdge(timeout time.Duration) (bool, error)
 	// Close gives the line back to the kernel.
 	Close() error

@@ -19,14 +19,14 @@ var (
 )
 
 // Fault sorts an error into one of a few kinds, for counters and alarms: "absent", "timeout", "gone", "no-data", "wrong-chip", "busy",
-// "crc", "range", "config" (the board has no such bus or line), or "other". A sensor's own deadline counts as "timeout".
+// "crc", "range", "config" (the board has no such bus or line, or the kernel holds it), or "other". A sensor's own deadline counts as "timeout".
 func Fault(err error) string {
 	for _, k := range [...]struct {
 		cause error
 		name  string
 	}{
 		{hal.ErrAbsent, "absent"}, {hal.ErrGone, "gone"}, {hal.ErrTimeout, "timeout"}, {ErrWrongChip, "wrong-chip"}, {ErrCRC, "crc"},
-		{ErrNoData, "no-data"}, {ErrBusy, "busy"}, {ErrRange, "range"}, {hal.ErrNoBus, "config"}, {context.DeadlineExceeded, "timeout"},
+		{ErrNoData, "no-data"}, {ErrBusy, "busy"}, {ErrRange, "range"}, {hal.ErrNoBus, "config"}, {hal.ErrClaimed, "config"}, {context.DeadlineExceeded, "timeout"},
 	} {
 		if errors.Is(err, k.cause) {
 			return k.name

@@ -23,33 +23,48 @@ func TestTemplate(t *testing.T) {
 	module := t.TempDir()
 	copyModule(t, module)
 	edit(t, filepath.Join(module, "sensors/all/all.go"),
-		"\t\thost.Driver,\n", "\t\thost.Driver,\n\t\ttemplate.Driver,\n",
-		"sensors/host\"\n", "sensors/host\"\n\t\"github.com/streembit/edge/sensors/template\"\n")
+		"\t\tsht4x.Driver,\n", "\t\tsht4x.Driver,\n\t\ttemplate.Driver,\n",
+		"sensors/sht4x\"\n", "sensors/sht4x\"\n\t\"github.com/streembit/edge/sensors/template\"\n")
 	write(t, filepath.Join(module, "sensors/all/read_test.go"), readTest)
 	if out, err := goTest(module, "./sensors/template", "./sensors/all"); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	for name, change := range map[string][2]string{
-		"a failed read gives a value":   {"raw, err := c.register(ctx, regTemperature)\n", "raw, err := c.register(ctx, regTemperature)\n\terr = nil\n"},
+		"a failed read gives a value":   {"raw, err := wire.ReadWord(ctx, c.conn, regTemperature)\n", "raw, err := wire.ReadWord(ctx, c.conn, regTemperature)\n\terr = nil\n"},
 		"the cause is lost":             {`"template: reading: %w", err`, `"template: reading: %v", err`},
 		"the driver is not named":       {`"template: reading: %w", err`, `"reading: %w", err`},
 		"zeros are taken for 0 °C":      {"if err := c.identify(ctx); err != nil {\n\t\treturn nil, fmt.Errorf(\"template: reading", "if err := ctx.Err(); err != nil {\n\t\treturn nil, fmt.Errorf(\"template: reading"},
-		"the context is not looked at":  {"[]byte{reg}, b[:])", "[]byte{reg}, b[:])\n\tctx = context.Background()\n\terr = c.conn.Tx(ctx, []byte{reg}, b[:])"},
+		"the context is not looked at":  {"]edge.Sample, error) {\n", "]edge.Sample, error) {\n\tctx = context.Background()\n"},
 		"a quantity that is not listed": {"sensors.Celsius(t)}", "sensors.Celsius(t), sensors.Of(sensors.Voltage, 1)}"},
+		"a scan takes any chip":         {"return (&chip{p.I2C}).identify(ctx)", "return ctx.Err()"},
+		"a scan writes a register":      {"chip) identify(ctx context.Context) error {\n", "chip) identify(ctx context.Context) error {\n\twire.WriteWord(ctx, c.conn, regConfig, configRun)\n"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			source := filepath.Join(module, "sensors/template/template.go")
-			good := read(t, source)
-			defer write(t, source, good)
-			edit(t, source, change[0], change[1])
-			out, err := goTest(module, "-run", "TestContract", "./sensors/template")
-			if err == nil {
-				t.Error("the contract suite notices nothing")
-			}
-			if !strings.Contains(out, "--- FAIL: TestContract") {
-				t.Errorf("the suite did not run:\n%s", out)
-			}
-		})
+		t.Run(name, func(t *testing.T) { mustNotice(t, module, "sensors/template", "template.go", change) })
+	}
+	for name, change := range map[string][2]string{
+		"a failed Set is silent":       {"err := e.chip.drive(ctx, levels); err != nil {", "err := e.chip.drive(ctx, levels); err != nil && e.latch == 0 {"},
+		"Set takes any value":          {" || s.Value != 0 && s.Value != 1 {", " {"},
+		"Set forgets the other lines":  {"levels := e.latch &^ (1 << n)", "levels := e.off &^ (1 << n)"},
+		"Read gives what was asked":    {"samples[n] = sensors.On(line(kind, n), (levels^e.off)", "samples[n] = sensors.On(line(kind, n), (^e.off)"},
+		"a stuck bus closes a contact": {"(levels^e.latch)&e.outputs != 0 {", "false {"},
+	} {
+		t.Run(name, func(t *testing.T) { mustNotice(t, module, "sensors/expander", "expander.go", change) })
+	}
+}
+
+// mustNotice breaks a driver in the copy and wants its contract test to fail.
+func mustNotice(t *testing.T, module, folder, file string, change [2]string) {
+	t.Helper()
+	source := filepath.Join(module, folder, file)
+	good := read(t, source)
+	defer write(t, source, good)
+	edit(t, source, change[0], change[1])
+	out, err := goTest(module, "-run", "TestContract", "./"+folder)
+	if err == nil {
+		t.Error("the contract suite notices nothing")
+	}
+	if !strings.Contains(out, "--- FAIL: TestContract") {
+		t.Errorf("the suite did not run:\n%s", out)
 	}
 }
 
@@ -100,7 +115,7 @@ func copyModule(t *testing.T, to string) {
 			}
 		}
 	}
-	for _, folder := range []string{"hal", "sensors"} {
+	for _, folder := range []string{"boards", "hal", "sensors"} {
 		err := filepath.WalkDir(filepath.Join("..", folder), func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() {
 				return err

@@ -18,7 +18,14 @@ var (
 	Current     = edge.Quantity{Name: "current", Unit: "A"}
 	Power       = edge.Quantity{Name: "power", Unit: "W"}
 	Illuminance = edge.Quantity{Name: "illuminance", Unit: "lx"}
-	CO2         = edge.Quantity{Name: "co2", Unit: "/"}          // volume fraction: 400 ppm is 0.0004
+	CO2         = edge.Quantity{Name: "co2", Unit: "/"} // volume fraction: 400 ppm is 0.0004
+	Gas         = edge.Quantity{Name: "concentration", Unit: "/"}
+	Particles   = edge.Quantity{Name: "particles", Unit: "kg/m3"} // mass of dust in the air
+	Resistance  = edge.Quantity{Name: "resistance", Unit: "Ohm"}
+	Conducting  = edge.Quantity{Name: "conductivity", Unit: "S/m"}
+	Acidity     = edge.Quantity{Name: "ph", Unit: "pH"}
+	Distance    = edge.Quantity{Name: "distance", Unit: "m"}
+	FanSpeed    = edge.Quantity{Name: "fan", Unit: "1/min"}
 	Load        = edge.Quantity{Name: "load", Unit: "/"}         // processes that run or wait to, mean of a minute
 	MemoryFree  = edge.Quantity{Name: "memory-free", Unit: "B"}  // what programs can still get (MemAvailable)
 	MemoryTotal = edge.Quantity{Name: "memory-total", Unit: "B"} //

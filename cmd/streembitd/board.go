@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/streembit/edge/agent"
-	"github.com/streembit/edge/cmd/internal/cli"
 	"github.com/streembit/edge/hal"
 	"github.com/streembit/edge/hal/sim"
 	"github.com/streembit/edge/sensors"
@@ -16,34 +15,33 @@ import (
 
 // openBoard opens the machine's own buses, or the simulated board.
 func openBoard(ctx context.Context, c boardConfig) (*hal.Board, error) {
-	switch c.Name {
-	case "sim":
-		return sim.New(sim.Config{Seed: c.Seed}), nil
-	case "", "auto":
+	if c.Name != "sim" {
 		return hal.Open(ctx, hal.Config{})
 	}
-	return nil, cli.Usagef("board.name = %q: want auto or sim", c.Name)
+	return sim.New(sim.Config{Seed: c.Seed, Faults: sim.Faults{
+		Seed: c.Seed, PerHour: c.Faults.PerHour, Unplugs: c.Faults.Unplugs, Longest: time.Duration(c.Faults.Longest)}}), nil
 }
 
-// probes turns the config's sensors into what the agent samples. An unknown driver, or an interval faster than the chip,
-// is an error at start; a sensor that is not there is not, it is tried again.
-func probes(board *hal.Board, configs []sensorConfig) ([]agent.Probe, error) {
+// probes turns the config's sensors into what the agent samples. What the board can tell to be wrong with the config is an error at start; a sensor
+// that is not there is not, it is tried again.
+func probes(board *hal.Board, c *config) ([]agent.Probe, error) {
+	if err := c.checkPlaces(board); err != nil {
+		return nil, c.misuse(err)
+	}
 	var out []agent.Probe
-	for _, c := range configs {
-		d, err := all.Find(c.Driver)
+	for i, s := range c.Sensors {
+		d, err := all.Find(s.Driver)
 		if err != nil {
-			return nil, cli.Usagef("sensor %q: %w", c.Name, err)
+			return nil, c.misuse(c.wrongSensor(i, "driver", err))
 		}
-		if time.Duration(c.Interval) < d.Fastest {
-			return nil, cli.Usagef("sensor %q: interval = %q: a %s gives at most one reading per %s", c.Name, time.Duration(c.Interval), d.Name, d.Fastest)
+		p := agent.Probe{
+			Name: s.Name, Driver: s.Driver, Stream: s.Stream, Every: time.Duration(s.Interval),
+			Open: func(ctx context.Context) (agent.Sensor, error) { return connect(ctx, board, d, s) },
 		}
-		if err := d.Check(request(c), c.Options); err != nil {
-			return nil, cli.Usagef("sensor %q: %w", c.Name, err)
+		if len(d.Actions) > 0 {
+			p.CanSet = d.CanSet
 		}
-		out = append(out, agent.Probe{
-			Name: c.Name, Driver: c.Driver, Stream: c.Stream, Every: time.Duration(c.Interval),
-			Open: func(ctx context.Context) (agent.Sensor, error) { return connect(ctx, board, d, c) },
-		})
+		out = append(out, p)
 	}
 	return out, nil
 }
@@ -51,5 +49,3 @@ func probes(board *hal.Board, configs []sensorConfig) ([]agent.Probe, error) {
 func connect(ctx context.Context, board *hal.Board, d sensors.Driver, c sensorConfig) (sensors.Sensor, error) {
 	return d.Connect(ctx, board, request(c), c.Options)
 }
-
-func request(c sensorConfig) hal.Request { return hal.Request{Bus: c.Bus, Addr: c.Addr, Pin: c.Pin} }

@@ -32,11 +32,21 @@ type config struct {
 	Sensors  []sensorConfig `toml:"sensor"`
 
 	level slog.Level // what Log says
+	path  string     // of the file …
+	text  []byte     // … and what it says, for messages
 }
 
 type boardConfig struct {
-	Name string `toml:"name"` // auto, or sim = a simulated board
-	Seed uint64 `toml:"seed"` // of the simulated weather
+	Name   string      `toml:"name"` // auto, or sim = a simulated board
+	Seed   uint64      `toml:"seed"` // of the simulated weather and faults
+	Faults faultConfig `toml:"faults"`
+}
+
+// faultConfig is how often things go wrong on the simulated board.
+type faultConfig struct {
+	PerHour float64  `toml:"per_hour"` // of each chip
+	Unplugs float64  `toml:"unplugs"`  // of the whole bus, in an hour
+	Longest duration `toml:"longest"`
 }
 
 type outboxConfig struct {
@@ -96,22 +106,36 @@ func (s *size) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// loadConfig reads, completes and checks a config file. Messages name the file and, where TOML can tell, the line.
+// loadConfig reads, completes and checks a config file. Messages name the file and, where the text tells, the line.
 func loadConfig(path string) (config, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return config{}, cli.Try(cli.Usagef("reading config: %w", err), "--config with the file that docs/operations.md describes")
 	}
+	return parseConfig(path, data)
+}
+
+func parseConfig(path string, data []byte) (config, error) {
 	c := config{Log: "info", Clock: "kernel", Board: boardConfig{Name: "auto"},
 		Outbox: outboxConfig{Quota: 256 << 20, Durability: "balanced"}, Store: storeConfig{Quota: 10 << 30}}
 	if err := cli.ParseTOML(data, &c); err != nil {
 		return config{}, cli.Usagef("config %s:\n%w", path, err)
 	}
+	c.path, c.text = path, data
 	c.complete()
 	if err := c.check(); err != nil {
-		return config{}, cli.Usagef("config %s: %w", path, err)
+		return config{}, c.misuse(err)
 	}
 	return c, nil
+}
+
+// misuse says where in the file an error lies, if it says of which entry it is.
+func (c *config) misuse(err error) error {
+	at := c.path
+	if e, ok := errors.AsType[*faultyEntry](err); ok {
+		at = place(c.path, c.text, e)
+	}
+	return cli.Usagef("config %s: %w", at, err)
 }
 
 func (c *config) complete() {
@@ -160,42 +184,43 @@ func (c *config) check() error {
 	if !slices.Contains([]string{"strict", "balanced"}, c.Outbox.Durability) {
 		return fmt.Errorf("outbox.durability: %q: want strict or balanced", c.Outbox.Durability)
 	}
+	if err := c.Board.check(); err != nil {
+		return err
+	}
 	if err := c.checkStreams(); err != nil {
 		return err
 	}
 	return c.checkSensors()
 }
 
-func (c *config) checkStreams() error {
-	seen := map[string]bool{}
-	for _, s := range c.Streams {
-		switch {
-		case !journal.ValidStream(s.Name) || s.Name == "fleet":
-			return fmt.Errorf("stream %q: the name wants 1 to 32 of a-z 0-9 . _ - and cannot be fleet", s.Name)
-		case seen[s.Name]:
-			return fmt.Errorf("stream %q: two streams have this name", s.Name)
-		case s.BatchReadings < 1 || s.BatchReadings > journal.MaxReadings:
-			return fmt.Errorf("stream %q: batch_readings = %d: want 1 to %d", s.Name, s.BatchReadings, journal.MaxReadings)
-		case s.BatchAge < duration(100*time.Millisecond):
-			return fmt.Errorf("stream %q: batch_age: want 100ms or more", s.Name)
-		}
-		seen[s.Name] = true
+func (b *boardConfig) check() error {
+	none := faultConfig{}
+	switch {
+	case b.Name != "auto" && b.Name != "sim":
+		return fmt.Errorf("board.name = %q: want auto or sim", b.Name)
+	case b.Name != "sim" && b.Faults != none:
+		return errors.New("board.faults: only a simulated board has faults made to order: leave them out, or set board.name = \"sim\"")
+	case !(b.Faults.PerHour >= 0 && b.Faults.Unplugs >= 0 && b.Faults.Longest >= 0):
+		return errors.New("board.faults: want numbers and a time from 0 on")
 	}
 	return nil
 }
 
-func (c *config) checkSensors() error {
+func (c *config) checkStreams() error {
 	seen := map[string]bool{}
-	for i, s := range c.Sensors {
+	for i, s := range c.Streams {
+		wrong := func(key, format string, args ...any) error {
+			return &faultyEntry{"stream", i, key, fmt.Errorf("stream %q: %w", s.Name, fmt.Errorf(format, args...))}
+		}
 		switch {
-		case s.Name == "" || s.Driver == "":
-			return fmt.Errorf("sensor %d: it needs a name and a driver", i+1)
+		case !journal.ValidStream(s.Name) || s.Name == "fleet":
+			return wrong("name", "the name wants 1 to 32 of a-z 0-9 . _ - and cannot be fleet")
 		case seen[s.Name]:
-			return fmt.Errorf("sensor %q: two sensors have this name", s.Name)
-		case !slices.ContainsFunc(c.Streams, func(st streamConfig) bool { return st.Name == s.Stream }):
-			return fmt.Errorf("sensor %q: stream %q is not declared: add [[stream]] name = %q", s.Name, s.Stream, s.Stream)
-		case s.Interval < duration(time.Millisecond):
-			return fmt.Errorf("sensor %q: interval: want 1ms or more", s.Name)
+			return wrong("name", "two streams have this name")
+		case s.BatchReadings < 1 || s.BatchReadings > journal.MaxReadings:
+			return wrong("batch_readings", "batch_readings = %d: want 1 to %d", s.BatchReadings, journal.MaxReadings)
+		case s.BatchAge < duration(100*time.Millisecond):
+			return wrong("batch_age", "batch_age: want 100ms or more")
 		}
 		seen[s.Name] = true
 	}

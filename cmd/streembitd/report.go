@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/streembit/edge/agent"
-	"github.com/streembit/edge/cmd/internal/cli"
 	"github.com/streembit/edge/transport/p2p"
 )
 
@@ -23,6 +22,7 @@ type status struct {
 	Peers   []p2p.PeerInfo `json:"peers"`
 	Hubs    int            `json:"enrolled_hubs"`
 	Device  *agent.Status  `json:"device,omitempty"`
+	Buses   []busStatus    `json:"buses,omitempty"` // of a device's board
 	Store   *storeStatus   `json:"store,omitempty"`
 }
 
@@ -45,7 +45,7 @@ func (p *program) status() status {
 		Addrs: p.node.Addrs(), Peers: p.node.Peers(), Hubs: len(f.Hubs())}
 	if p.agent != nil {
 		a := p.agent.Status()
-		s.Device = &a
+		s.Device, s.Buses = &a, busesOf(p.board)
 	}
 	if p.store != nil {
 		st := p.store.Stats()
@@ -64,6 +64,7 @@ func (s status) print(out io.Writer) {
 	fmt.Fprintf(out, "network: %d connected, %d hubs enrolled, reachable at %v\n", len(s.Peers), s.Hubs, s.Addrs)
 	if s.Device != nil {
 		printDevice(out, s.Device)
+		printBuses(out, s.Buses)
 	}
 	if s.Store != nil {
 		printStore(out, s.Store)
@@ -104,22 +105,7 @@ func printDevice(out io.Writer, d *agent.Status) {
 	for _, line := range hubs {
 		fmt.Fprintln(out, line)
 	}
-	t := cli.NewTable(out)
-	t.Row("SENSOR", "DRIVER", "STREAM", "READS", "ERRORS", "LAST OK", "STATE")
-	for _, h := range d.Sensors {
-		t.Row(h.Sensor, h.Driver, h.Stream, fmt.Sprint(h.Reads), fmt.Sprint(h.Errors), ago(h.LastOK), stateOf(h))
-	}
-	t.Flush()
-}
-
-func stateOf(h agent.Health) string {
-	switch {
-	case h.Error != "":
-		return h.Error
-	case !h.Open:
-		return "opening"
-	}
-	return "ok"
+	printSensors(out, d.Sensors)
 }
 
 func ago(t time.Time) string {

@@ -18,6 +18,7 @@ import (
 	"github.com/streembit/edge/agent"
 	"github.com/streembit/edge/cmd/internal/cli"
 	"github.com/streembit/edge/fleet"
+	"github.com/streembit/edge/hal"
 	"github.com/streembit/edge/journal"
 	"github.com/streembit/edge/transport/p2p"
 	"github.com/streembit/edge/transport/store"
@@ -49,6 +50,7 @@ type program struct {
 	key     journal.SoftKey
 	fleet   atomic.Pointer[fleet.Fleet]
 	agent   *agent.Agent // nil unless device
+	board   *hal.Board   // nil unless device
 	store   *store.Store // nil unless hub
 	node    *p2p.Node
 	closers []io.Closer

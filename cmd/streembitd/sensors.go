@@ -4,7 +4,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,60 +20,9 @@ import (
 )
 
 func newSensorsCommand() *cobra.Command {
-	c := &cobra.Command{Use: "sensors", Short: "Look at the sensors of this board, without any network",
+	c := &cobra.Command{Use: "sensors", Short: "Find, read and set the sensors of this board, without any network",
 		Args: cobra.ArbitraryArgs, RunE: cli.Group}
-	c.AddCommand(newDriversCommand(), newSensorListCommand(), newSensorReadCommand())
-	return c
-}
-
-type driverInfo struct {
-	Name     string   `json:"name"`
-	Bus      string   `json:"bus"`
-	Addrs    []string `json:"addrs,omitempty"`
-	Measures []string `json:"measures"` // "temperature (Cel)"
-	Fastest  string   `json:"fastest"`
-	Doc      string   `json:"doc"`
-}
-
-func describe(d sensors.Driver) driverInfo {
-	i := driverInfo{Name: d.Name, Bus: d.Bus.String(), Fastest: d.Fastest.String(), Doc: d.Doc}
-	for _, a := range d.Addrs {
-		i.Addrs = append(i.Addrs, fmt.Sprintf("%#x", a))
-	}
-	for _, q := range d.Measures {
-		name := q.Name
-		if q.Unit != "" {
-			name += " (" + q.Unit + ")"
-		}
-		i.Measures = append(i.Measures, name)
-	}
-	return i
-}
-
-func newDriversCommand() *cobra.Command {
-	var asJSON bool
-	c := &cobra.Command{
-		Use:   "drivers",
-		Short: "List the chips that this program has drivers for",
-		Args:  cli.Args(cobra.NoArgs),
-		RunE: func(c *cobra.Command, _ []string) error {
-			var list []driverInfo
-			for _, d := range all.Drivers() {
-				list = append(list, describe(d))
-			}
-			if asJSON {
-				return cli.PrintJSON(c.OutOrStdout(), list)
-			}
-			t := cli.NewTable(c.OutOrStdout())
-			t.Row("DRIVER", "BUS", "ADDRESSES", "MEASURES", "FASTEST")
-			for _, d := range list {
-				t.Row(d.Name, d.Bus, strings.Join(d.Addrs, " "), strings.Join(d.Measures, ", "), d.Fastest)
-			}
-			t.Flush()
-			return nil
-		},
-	}
-	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	c.AddCommand(newDriversCommand(), newScanCommand(), newSensorListCommand(), newSensorReadCommand(), newSensorSetCommand())
 	return c
 }
 
@@ -164,36 +115,47 @@ type sample struct {
 	Unit  string `json:"unit,omitempty"`
 }
 
-func readOnce(ctx context.Context, cfg config, name string) (out []sample, err error) {
+// attached is an open sensor and what has to be closed with it.
+type attached struct {
+	sensors.Sensor
+	driver sensors.Driver
+	board  *hal.Board
+}
+
+// attach opens the board and one configured sensor.
+func attach(ctx context.Context, cfg config, name string) (*attached, error) {
+	i := slices.IndexFunc(cfg.Sensors, func(s sensorConfig) bool { return s.Name == name })
+	if i < 0 {
+		return nil, cli.Try(cli.Usagef("no sensor %q in the config", name), "streembitd sensors list")
+	}
+	d, err := all.Find(cfg.Sensors[i].Driver)
+	if err != nil {
+		return nil, cli.Usage(err)
+	}
 	board, err := openBoard(ctx, cfg.Board)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = board.Close() }()
-	for _, s := range cfg.Sensors {
-		if s.Name != name {
-			continue
-		}
-		d, err := all.Find(s.Driver)
-		if err != nil {
-			return nil, cli.Usage(err)
-		}
-		return readFrom(ctx, board, d, s)
+	s, err := connect(ctx, board, d, cfg.Sensors[i])
+	if err != nil {
+		return nil, errors.Join(cli.Try(err, "streembitd sensors scan"), board.Close())
 	}
-	return nil, cli.Try(cli.Usagef("no sensor %q in the config", name), "streembitd sensors list")
+	return &attached{s, d, board}, nil
 }
 
-func readFrom(ctx context.Context, board *hal.Board, d sensors.Driver, s sensorConfig) ([]sample, error) {
-	sensor, err := connect(ctx, board, d, s)
+// Close puts the chip into its safe state.
+func (a *attached) Close() error { return errors.Join(a.Sensor.Close(), a.board.Close()) }
+
+func readOnce(ctx context.Context, cfg config, name string) (out []sample, err error) {
+	s, err := attach(ctx, cfg, name)
 	if err != nil {
-		return nil, cli.Try(err, "streembitd sensors list")
+		return nil, err
 	}
-	defer func() { _ = sensor.Close() }()
-	samples, err := sensor.Read(ctx)
+	defer func() { err = errors.Join(err, s.Close()) }()
+	samples, err := s.Read(ctx)
 	if err != nil {
-		return nil, cli.Try(err, "check the wiring, then streembitd sensors read %s", cli.Quote(s.Name))
+		return nil, cli.Try(err, "check the wiring, then streembitd sensors read %s", cli.Quote(name))
 	}
-	var out []sample
 	for _, v := range samples {
 		out = append(out, sample{Name: v.Name, Value: shown(v), Unit: v.Unit})
 	}

@@ -82,11 +82,12 @@ func (p *program) openAgent(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	p.board = board
 	p.opened(board)
 	for _, problem := range board.Problems() {
 		p.logger.Warn("part of the board cannot be used", "err", problem)
 	}
-	probes, err := probes(board, p.cfg.Sensors)
+	probes, err := probes(board, &p.cfg)
 	if err != nil {
 		return err
 	}

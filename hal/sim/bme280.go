@@ -4,11 +4,11 @@ package sim
 
 import (
 	"errors"
-	"math"
 	"time"
 )
 
-// Registers of the BME280 (Bosch Sensortec BST-BME280-DS002 §5.3).
+// Registers of the BME280 (Bosch Sensortec BST-BME280-DS002 §5.3). The BMP280 (BST-BMP280-DS001 §4.2) has those of temperature and
+// pressure at the same addresses.
 const (
 	regCalib1   = 0x88
 	regID       = 0xd0
@@ -21,6 +21,7 @@ const (
 	regData     = 0xf7
 
 	bme280ID    = 0x60
+	bmp280ID    = 0x58
 	resetWord   = 0xb6
 	measuring   = 1 << 3
 	copyingNVM  = 1 << 0
@@ -47,29 +48,55 @@ var factory = calibration{
 	h1: 75, h2: 362, h3: 0, h4: 315, h5: 50, h6: 30,
 }
 
+// The standby times of normal mode (§5.4.6, table 27; DS001 §3.6.3, table 11): those of the last two settings are the chip's own.
+const standbys = 8
+
+var (
+	bme280Standby = [standbys]time.Duration{500 * time.Microsecond, 62500 * time.Microsecond, 125 * time.Millisecond,
+		250 * time.Millisecond, 500 * time.Millisecond, time.Second, 10 * time.Millisecond, 20 * time.Millisecond}
+	bmp280Standby = [standbys]time.Duration{500 * time.Microsecond, 62500 * time.Microsecond, 125 * time.Millisecond,
+		250 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second, 4 * time.Second}
+)
+
 // BME280 models the chip's registers: the factory calibration, reset with the copying of the NVM, oversampling, forced and normal mode
-// with their conversion times. Its readings come from a function that says how the air is. Used through a Bus.
-type BME280 struct {
-	now     func() time.Time
-	air     func(time.Time) Air
-	regs    [256]byte
-	hum     byte      // ctrl_hum as in force: a write counts from the next write of ctrl_meas (§5.4.3)
-	pointer byte      // register that the next read begins at
-	started time.Time // start of the conversion that runs, zero when none does
-	booted  time.Time
-}
+// with their conversion and standby times; the IIR filter is always off. Its readings come from a function that says how the air is.
+// Used through a Bus.
+type BME280 struct{ bosch }
 
 // NewBME280 returns a chip that has just been powered.
 func NewBME280(now func() time.Time, air func(time.Time) Air) *BME280 {
-	c := &BME280{now: now, air: air}
+	c := &BME280{bosch{now: now, air: air, id: bme280ID, standby: bme280Standby}}
 	c.powerOn()
 	return c
 }
 
-func (c *BME280) powerOn() {
-	c.regs, c.hum, c.pointer, c.started, c.booted = [256]byte{}, 0, 0, time.Time{}, c.now()
-	c.regs[regID] = bme280ID
-	c.regs[regData], c.regs[regData+3], c.regs[regData+6] = 0x80, 0x80, 0x80
+// BMP280 models a BME280 without humidity. Used through a Bus.
+type BMP280 struct{ bosch }
+
+// NewBMP280 returns a chip that has just been powered.
+func NewBMP280(now func() time.Time, air func(time.Time) Air) *BMP280 {
+	c := &BMP280{bosch{now: now, air: air, id: bmp280ID, standby: bmp280Standby}}
+	c.powerOn()
+	return c
+}
+
+// bosch is what the two chips have in common.
+type bosch struct {
+	now     func() time.Time
+	air     func(time.Time) Air
+	id      byte
+	standby [standbys]time.Duration
+	regs    [256]byte
+	hum     byte        // ctrl_hum as in force: a write counts from the next write of ctrl_meas (§5.4.3)
+	pointer byte        // register that the next read begins at
+	conv    conversions // measurements
+	booted  time.Time
+}
+
+func (c *bosch) powerOn() {
+	c.regs, c.hum, c.pointer, c.conv, c.booted = [256]byte{}, 0, 0, conversions{}, c.now()
+	c.regs[regID] = c.id
+	c.regs[regData], c.regs[regData+3] = 0x80, 0x80
 	f := factory
 	words := []uint16{f.t1, uint16(f.t2), uint16(f.t3), f.p1}
 	for _, p := range f.p {
@@ -78,6 +105,10 @@ func (c *BME280) powerOn() {
 	for i, w := range words {
 		c.regs[regCalib1+2*i], c.regs[regCalib1+2*i+1] = byte(w), byte(w>>8)
 	}
+	if c.id != bme280ID {
+		return
+	}
+	c.regs[regData+6] = 0x80
 	c.regs[0xa1] = f.h1
 	copy(c.regs[regCalib2:], []byte{
 		byte(f.h2), byte(f.h2 >> 8), f.h3,
@@ -87,9 +118,9 @@ func (c *BME280) powerOn() {
 
 // Tx implements Device: one byte sets the register pointer, further bytes are pairs of value and next register (§6.2.1), and
 // reads go on through the registers (§6.2.2).
-func (c *BME280) Tx(w, r []byte) error {
+func (c *bosch) Tx(w, r []byte) error {
 	if len(w)%2 == 0 && len(w) > 0 && len(r) > 0 {
-		return errors.New("sim: bme280: a write of pairs and a read in one transaction")
+		return errors.New("sim: BME280 or BMP280: a write of pairs and a read in one transaction")
 	}
 	if len(w) == 1 {
 		c.pointer = w[0]
@@ -105,49 +136,58 @@ func (c *BME280) Tx(w, r []byte) error {
 	return nil
 }
 
-func (c *BME280) write(reg, value byte) {
+func (c *bosch) write(reg, value byte) {
 	c.advance()
 	switch reg {
 	case regReset:
 		if value == resetWord {
 			c.powerOn()
 		}
-	case regCtrlHum, regConfig:
+	case regConfig:
 		c.regs[reg] = value
+	case regCtrlHum:
+		if c.id == bme280ID {
+			c.regs[reg] = value
+		}
 	case regCtrlMeas:
+		running := c.conv.busy(c.now())
 		c.regs[reg] = value
 		c.hum = c.regs[regCtrlHum]
-		if value&3 != 0 && c.started.IsZero() {
-			c.started = c.now()
-		}
+		c.run(running)
 	}
 }
 
-// advance lets the time pass that has passed: it ends a conversion and sets the status register.
-func (c *BME280) advance() {
+// run does what the mode bits say (§3.3). A measurement that runs is ended first.
+func (c *bosch) run(running bool) {
+	if !running {
+		c.conv = conversions{start: c.now(), length: c.conversionTime()}
+	}
+	c.conv.period = 0
+	switch c.regs[regCtrlMeas] & 3 {
+	case 0:
+		if !running {
+			c.conv = conversions{}
+		}
+	case 3:
+		c.conv.period = c.conv.length + c.standby[c.regs[regConfig]>>5]
+	}
+}
+
+// advance lets the time pass that has passed: it ends measurements and sets the status register.
+func (c *bosch) advance() {
 	now := c.now()
+	c.conv.advance(now, c.convert)
 	c.regs[regStatus] = 0
 	if now.Sub(c.booted) < startupTime {
 		c.regs[regStatus] |= copyingNVM
 	}
-	if c.started.IsZero() {
-		return
-	}
-	if now.Sub(c.started) < c.conversionTime() {
+	if c.conv.busy(now) {
 		c.regs[regStatus] |= measuring
-		return
-	}
-	c.convert(now)
-	c.started = time.Time{}
-	if c.regs[regCtrlMeas]&3 == 3 {
-		c.started = now
-	} else {
-		c.regs[regCtrlMeas] &^= 3 // back to sleep (§3.3.3)
 	}
 }
 
 // conversionTime is the maximum of §9.1.
-func (c *BME280) conversionTime() time.Duration {
+func (c *bosch) conversionTime() time.Duration {
 	meas := c.regs[regCtrlMeas]
 	us := 1250 + 2300*oversampling(meas>>5)
 	if n := oversampling(meas >> 2); n > 0 {
@@ -170,9 +210,12 @@ func oversampling(bits byte) int {
 	}
 }
 
-// convert finds the raw values that the data sheet's formulas turn into the air of now.
-func (c *BME280) convert(now time.Time) {
-	air, meas := c.air(now), c.regs[regCtrlMeas]
+// convert ends a measurement: it finds the raw values that the data sheet's formulas turn into the air.
+func (c *bosch) convert(end time.Time) {
+	air, meas := c.air(end), c.regs[regCtrlMeas]
+	if meas&3 != 3 {
+		c.regs[regCtrlMeas] &^= 3 // back to sleep (§3.3.3)
+	}
 	rawT := search(0xfffff, func(raw float64) bool { return factory.fine(raw)/5120 >= air.Celsius })
 	fine := factory.fine(float64(rawT))
 	rawP := search(0xfffff, func(raw float64) bool { return factory.pascal(raw, fine) <= air.Pascal })
@@ -189,50 +232,8 @@ func (c *BME280) convert(now time.Time) {
 	copy(c.regs[regData:], []byte{
 		byte(rawP >> 12), byte(rawP >> 4), byte(rawP << 4),
 		byte(rawT >> 12), byte(rawT >> 4), byte(rawT << 4),
-		byte(rawH >> 8), byte(rawH),
 	})
-}
-
-// search returns the smallest raw value in [1, limit) from which on reached holds.
-func search(limit uint32, reached func(raw float64) bool) uint32 {
-	low, high := uint32(1), limit-1
-	for low < high {
-		if mid := low + (high-low)/2; reached(float64(mid)) {
-			high = mid
-		} else {
-			low = mid + 1
-		}
+	if c.id == bme280ID {
+		c.regs[regData+6], c.regs[regData+7] = byte(rawH>>8), byte(rawH)
 	}
-	return low
-}
-
-// The three formulas are the double-precision ones of §8.1; the driver uses the integer ones, so each checks the other.
-
-func (c calibration) fine(raw float64) float64 {
-	v1 := (raw/16384 - float64(c.t1)/1024) * float64(c.t2)
-	d := raw/131072 - float64(c.t1)/8192
-	return v1 + d*d*float64(c.t3)
-}
-
-func (c calibration) pascal(raw, fine float64) float64 {
-	p := c.p
-	v1 := fine/2 - 64000
-	v2 := v1*v1*float64(p[4])/32768 + v1*float64(p[3])*2
-	v2 = v2/4 + float64(p[2])*65536
-	v1 = (float64(p[1])*v1*v1/524288 + float64(p[0])*v1) / 524288
-	v1 = (1 + v1/32768) * float64(c.p1)
-	if v1 == 0 {
-		return math.Inf(1)
-	}
-	out := (1048576 - raw - v2/4096) * 6250 / v1
-	v1 = float64(p[7]) * out * out / 2147483648
-	v2 = out * float64(p[6]) / 32768
-	return out + (v1+v2+float64(p[5]))/16
-}
-
-func (c calibration) percent(raw, fine float64) float64 {
-	h := fine - 76800
-	h = (raw - (float64(c.h4)*64 + float64(c.h5)/16384*h)) *
-		(float64(c.h2) / 65536 * (1 + float64(c.h6)/67108864*h*(1+float64(c.h3)/67108864*h)))
-	return h * (1 - float64(c.h1)*h/524288)
 }

@@ -77,29 +77,86 @@ func daylight(t time.Time) float64 {
 	return 0.5 - 0.5*math.Cos(2*math.Pi*float64(t.UnixNano()%int64(day))/float64(day))
 }
 
-// pin is a line that a wave drives. Like a kernel's line it has one user at a time.
+// pin is a line, which a wave drives or nobody does. Like a kernel's line it has one user at a time.
 type pin struct {
-	now  func() time.Time
-	wave wave
-	mu   sync.Mutex
-	busy bool
+	now    func() time.Time
+	wave   wave // nil = nothing is wired to the line
+	mu     sync.Mutex
+	busy   bool
+	driven bool       // as an output
+	drive  gpio.Level // what the output drives, or where the pull takes a line that nobody drives
 }
 
-// Input implements hal.Pin.
-func (p *pin) Input(_ gpio.Pull, edge gpio.Edge) (hal.Line, error) {
+// request gives the line to one user. It waits for no other, as the kernel does not.
+func (p *pin) request(driven bool, l gpio.Level) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.busy {
-		return nil, errors.New("sim: the GPIO line is in use by another sensor")
+		return errors.New("sim: the GPIO line is in use by another sensor")
 	}
-	p.busy = true
+	p.busy, p.driven, p.drive = true, driven, l
+	return nil
+}
+
+// release gives the line back. Nobody drives it then, and a pull-up on the board makes it high.
+func (p *pin) release() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.busy, p.driven, p.drive = false, false, gpio.High
+}
+
+func (p *pin) level() gpio.Level {
+	if p.wave != nil {
+		return p.wave.level(p.now())
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return gpio.Level(!p.busy) || p.drive
+}
+
+// Input implements hal.Pin. A line to which nothing is wired is high unless it is pulled down.
+func (p *pin) Input(pull gpio.Pull, edge gpio.Edge) (hal.Line, error) {
+	if err := p.request(false, gpio.Level(pull != gpio.PullDown)); err != nil {
+		return nil, err
+	}
 	return &line{pin: p, edge: edge, seen: p.now()}, nil
 }
 
 // Output implements hal.Pin.
-func (p *pin) Output(gpio.Level) (hal.Output, error) {
-	return nil, errors.New("sim: this GPIO line is driven by what is wired to it: it cannot be an output")
+func (p *pin) Output(l gpio.Level) (hal.Output, error) {
+	if p.wave != nil {
+		return nil, errors.New("sim: this GPIO line is driven by what is wired to it: it cannot be an output")
+	}
+	if err := p.request(true, l); err != nil {
+		return nil, err
+	}
+	return &output{p}, nil
 }
+
+// output is a line that drives.
+type output struct{ pin *pin }
+
+// Set implements hal.Output.
+func (o *output) Set(l gpio.Level) error {
+	o.pin.mu.Lock()
+	defer o.pin.mu.Unlock()
+	if !o.pin.driven {
+		return errClosed
+	}
+	o.pin.drive = l
+	return nil
+}
+
+// Read implements hal.Output.
+func (o *output) Read() (gpio.Level, error) { return o.pin.level(), nil }
+
+// Close implements hal.Output.
+func (o *output) Close() error {
+	o.pin.release()
+	return nil
+}
+
+var errClosed = errors.New("sim: the GPIO line was closed")
 
 // line remembers up to when its edges have been handed out, so that none is lost.
 type line struct {
@@ -109,7 +166,7 @@ type line struct {
 }
 
 // Read implements hal.Line.
-func (l *line) Read() (gpio.Level, error) { return l.pin.wave.level(l.pin.now()), nil }
+func (l *line) Read() (gpio.Level, error) { return l.pin.level(), nil }
 
 // WaitForEdge implements hal.Line.
 func (l *line) WaitForEdge(timeout time.Duration) (bool, error) {
@@ -117,11 +174,10 @@ func (l *line) WaitForEdge(timeout time.Duration) (bool, error) {
 		return false, errors.New("sim: waiting for an edge on a line that was requested without")
 	}
 	limit := l.pin.now().Add(timeout)
-	for {
+	for l.pin.wave != nil {
 		at := l.pin.wave.next(l.seen)
 		if at.After(limit) {
-			time.Sleep(limit.Sub(l.pin.now()))
-			return false, nil
+			break
 		}
 		time.Sleep(at.Sub(l.pin.now()))
 		l.seen = at
@@ -130,12 +186,12 @@ func (l *line) WaitForEdge(timeout time.Duration) (bool, error) {
 			return true, nil
 		}
 	}
+	time.Sleep(limit.Sub(l.pin.now()))
+	return false, nil
 }
 
 // Close implements hal.Line.
 func (l *line) Close() error {
-	l.pin.mu.Lock()
-	defer l.pin.mu.Unlock()
-	l.pin.busy = false
+	l.pin.release()
 	return nil
 }

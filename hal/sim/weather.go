@@ -33,6 +33,39 @@ func (w Weather) At(t time.Time) Air {
 	}
 }
 
+// CO2 returns the carbon dioxide in a room, in ppm: fresh air and what the people leave who are there by day, more on some days.
+func (w Weather) CO2(t time.Time) float64 {
+	days := float64(t.UnixMilli()) / float64(day/time.Millisecond)
+	return 420 + 700*daylight(t)*(0.6+0.4*w.drift(days, 7)) + w.noise(t, 8)*4
+}
+
+// Lux returns the light outdoors in the shade: clouds move before the sun, and a lamp is on at night.
+func (w Weather) Lux(t time.Time) float64 {
+	hours := float64(t.UnixMilli()) / float64(time.Hour/time.Millisecond)
+	sun := max(0, 2*daylight(t)-1) // from 06:00 to 18:00 UTC
+	clouds := 0.6 + 0.4*w.drift(hours, 9)
+	return (2.5 + 12000*sun*clouds) * (1 + 0.01*w.noise(t, 13))
+}
+
+// Battery returns the voltage and the current of a 12 V battery behind a solar panel; the current is positive while it is charged.
+func (w Weather) Battery(t time.Time) (volts, amperes float64) {
+	charge := w.Lux(t) / 12000
+	amperes = 1.6*charge - 0.25 + 0.002*w.noise(t, 14)
+	evening := math.Sin(2 * math.Pi * float64(t.UnixNano()%int64(day)-int64(12*time.Hour)) / float64(day))
+	return 12.6 + 0.25*evening + 0.35*amperes, amperes
+}
+
+// analogue returns what is at the inputs of the board's analogue converters, in V: an eighth of the battery's voltage, a photo
+// resistor, a thermistor, and nothing.
+func (w Weather) analogue() [4]func(time.Time) float64 {
+	return [4]func(time.Time) float64{
+		func(t time.Time) float64 { volts, _ := w.Battery(t); return volts / 8 },
+		func(t time.Time) float64 { lux := w.Lux(t); return 2 * lux / (lux + 5000) },
+		func(t time.Time) float64 { return 0.7 + 0.01*w.At(t).Celsius },
+		func(time.Time) float64 { return 0 },
+	}
+}
+
 // drift moves within ±1 with periods of days. The three periods have no common multiple that anybody waits for.
 func (w Weather) drift(days float64, channel uint64) float64 {
 	sum := 0.0

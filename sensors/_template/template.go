@@ -8,8 +8,6 @@ package template
 
 import (
 	"context"
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"time"
 
@@ -18,6 +16,7 @@ import (
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/hal"
 	"github.com/streembit/edge/sensors"
+	"github.com/streembit/edge/sensors/wire"
 )
 
 // Registers, 16 bits each, high byte first (§5.1, register pointer).
@@ -35,12 +34,6 @@ const (
 	conversionTime = 250 * time.Millisecond // §5.2.4 at the resolution after power-up, 0.0625 °C
 )
 
-// ErrWrongChip is wrapped when the identity registers are not those of the chip, or the bus is stuck.
-var ErrWrongChip = errors.New("the chip at this address is another one, or the bus is stuck: check address and wiring")
-
-// ErrRange is wrapped when a value lies outside of what the chip can measure.
-var ErrRange = errors.New("value outside of what the chip can measure: the chip or the bus is faulty")
-
 // If open named Driver directly, Go would report an initialisation cycle: shared tables are variables of their own.
 var measures = []edge.Quantity{sensors.Temperature}
 
@@ -52,6 +45,7 @@ var Driver = sensors.Driver{
 	Addrs:    []uint16{0x18, 0x19, 0x1a, 0x1b, 0x1c, 0x1d, 0x1e, 0x1f},
 	Measures: measures,
 	Fastest:  conversionTime,
+	Identify: func(ctx context.Context, p hal.Port) error { return (&chip{p.I2C}).identify(ctx) },
 	Open:     open,
 }
 
@@ -63,7 +57,7 @@ func open(ctx context.Context, p hal.Port, _ map[string]string) (sensors.Sensor,
 	if err := c.identify(ctx); err != nil {
 		return nil, fmt.Errorf("template: identifying the chip: %w", err)
 	}
-	if err := c.write(ctx, regConfig, configRun); err != nil {
+	if err := wire.WriteWord(ctx, c.conn, regConfig, configRun); err != nil {
 		return nil, fmt.Errorf("template: starting: %w", err)
 	}
 	if err := hal.Sleep(ctx, conversionTime); err != nil {
@@ -73,16 +67,19 @@ func open(ctx context.Context, p hal.Port, _ map[string]string) (sensors.Sensor,
 }
 
 func (c *chip) identify(ctx context.Context) error {
-	maker, err := c.register(ctx, regManufacturer)
+	maker, err := wire.ReadWord(ctx, c.conn, regManufacturer)
 	if err != nil {
 		return err
 	}
-	device, err := c.register(ctx, regDevice)
+	device, err := wire.ReadWord(ctx, c.conn, regDevice)
 	if err != nil {
 		return err
 	}
-	if maker != manufacturer || device>>8 != deviceHigh {
-		return fmt.Errorf("manufacturer %#x, device %#x: %w", maker, device, ErrWrongChip)
+	switch {
+	case wire.Uniform([]byte{byte(maker >> 8), byte(maker), byte(device >> 8), byte(device)}):
+		return fmt.Errorf("manufacturer %#x, device %#x: %w", maker, device, sensors.ErrNoData)
+	case maker != manufacturer || device>>8 != deviceHigh:
+		return fmt.Errorf("manufacturer %#x, device %#x: %w", maker, device, sensors.ErrWrongChip)
 	}
 	return nil
 }
@@ -93,13 +90,13 @@ func (c *chip) Read(ctx context.Context) ([]edge.Sample, error) {
 	if err := c.identify(ctx); err != nil {
 		return nil, fmt.Errorf("template: reading: %w", err)
 	}
-	raw, err := c.register(ctx, regTemperature)
+	raw, err := wire.ReadWord(ctx, c.conn, regTemperature)
 	if err != nil {
 		return nil, fmt.Errorf("template: reading: %w", err)
 	}
 	t := decode(raw)
 	if t < physic.ZeroCelsius-40*physic.Kelvin || t > physic.ZeroCelsius+125*physic.Kelvin {
-		return nil, fmt.Errorf("template: reading: %s: %w", t, ErrRange)
+		return nil, fmt.Errorf("template: reading: %s: %w", t, sensors.ErrRange)
 	}
 	return []edge.Sample{sensors.Celsius(t)}, nil
 }
@@ -110,19 +107,9 @@ func decode(raw uint16) physic.Temperature {
 	return physic.Temperature(sixteenths)*62_500*physic.MicroKelvin + physic.ZeroCelsius
 }
 
-func (c *chip) register(ctx context.Context, reg byte) (uint16, error) {
-	var b [2]byte
-	err := c.conn.Tx(ctx, []byte{reg}, b[:])
-	return binary.BigEndian.Uint16(b[:]), err
-}
-
-func (c *chip) write(ctx context.Context, reg byte, value uint16) error {
-	return c.conn.Tx(ctx, []byte{reg, byte(value >> 8), byte(value)}, nil)
-}
-
 // Close implements sensors.Sensor: the chip needs 0.1 µA then.
 func (c *chip) Close() error {
-	if err := c.write(context.Background(), regConfig, configShutdown); err != nil {
+	if err := wire.WriteWord(context.Background(), c.conn, regConfig, configShutdown); err != nil {
 		return fmt.Errorf("template: shutting down: %w", err)
 	}
 	return nil

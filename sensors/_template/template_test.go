@@ -38,7 +38,7 @@ func TestValues(t *testing.T) {
 		cause    error
 	}{
 		{"c194", 25.25, nil}, {"0000", 0, nil}, {"1fff", -0.0625, nil}, {"07d0", 125, nil}, {"1d80", -40, nil},
-		{"07d1", 0, template.ErrRange}, {"1d7f", 0, template.ErrRange},
+		{"07d1", 0, sensors.ErrRange}, {"1d7f", 0, sensors.ErrRange},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			ops, err := sensorstest.ParseOps([]byte("18 06 0054\n18 07 0400\n18 010000 -\n18 010100 -\n18 05 " + tc.register + "\n"))

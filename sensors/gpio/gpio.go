@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package gpio drives what is a contact and not a chip: Input reads a door, motion or leak contact, switch or other
-// digital line; Pulses counts the edges of a meter's pulse output or a rain gauge.
+// digital line; Pulses counts the edges of a meter's pulse output or a rain gauge; Output switches a relay, lamp or valve.
 //
-// periph and the kernel hand out edges without their time stamps, so nothing here measures how long a pulse is.
+// Edges come without their times, so nothing here measures how long a pulse is.
 package gpio
 
 import (
@@ -50,7 +50,7 @@ var Pulses = sensors.Driver{
 		{Name: "as", Default: "count", Allowed: names(counts), Doc: "what a pulse stands for"},
 		{Name: "per-pulse", Default: "1", Doc: "amount of one pulse in the quantity's unit; 3600 (J) for 1000 pulses per kWh"},
 		{Name: "edge", Default: "falling", Allowed: []string{"falling", "rising"}, Doc: "edge that counts"},
-		{Name: "debounce", Default: "0s", Doc: "edges that follow the one before within this time do not count"},
+		{Name: "debounce", Default: "0s", Doc: "edges that follow the one before within this time do not count; it is measured when the program gets the edge, so that one that was stopped for longer may merge real pulses"},
 		pull,
 	},
 	Fastest: time.Second,

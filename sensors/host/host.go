@@ -20,9 +20,6 @@ import (
 	"github.com/streembit/edge/sensors"
 )
 
-// ErrFormat is wrapped when a file does not look as the kernel writes it.
-var ErrFormat = errors.New("the file is not as the kernel writes it")
-
 // Driver describes the machine itself. Temperatures are named temperature.<zone> and temperature.<chip>.<input>.
 var Driver = sensors.Driver{
 	Name: "host",

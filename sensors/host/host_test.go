@@ -17,6 +17,7 @@ import (
 	"github.com/streembit/edge/sensors"
 	"github.com/streembit/edge/sensors/host"
 	"github.com/streembit/edge/sensors/sensorstest"
+	"github.com/streembit/edge/sensors/sysfs"
 )
 
 func fixture(name string) *hal.Board {
@@ -126,7 +127,7 @@ func TestRefuses(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(root, file), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if samples, err := read(t, hal.NewBoard(hal.Wiring{Root: root}), nil); !errors.Is(err, host.ErrFormat) || !strings.Contains(err.Error(), file) {
+		if samples, err := read(t, hal.NewBoard(hal.Wiring{Root: root}), nil); !errors.Is(err, sysfs.ErrFormat) || !strings.Contains(err.Error(), file) {
 			t.Errorf("%s = %q: %v, %v", file, text, samples, err)
 		}
 	}

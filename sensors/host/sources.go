@@ -13,6 +13,7 @@ import (
 
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/sensors"
+	"github.com/streembit/edge/sensors/sysfs"
 )
 
 // candidates are the files that a machine may have. Names of temperatures are unique.
@@ -22,14 +23,10 @@ func candidates(files fs.FS) []source {
 		{"proc/meminfo", parseMemory, files, false},
 		{"proc/uptime", parseUptime, files, false},
 	}
-	taken := make(map[string]bool)
+	taken := make(sysfs.Names)
 	temperature := func(file, name string) {
-		for n, base := 2, name; taken[name]; n++ {
-			name = base + "." + strconv.Itoa(n)
-		}
-		taken[name] = true
 		q := sensors.Temperature
-		q.Name += "." + name
+		q.Name = taken.Unique(q.Name + "." + name)
 		if len(q.Name) > edge.MaxNameLength {
 			return
 		}
@@ -55,23 +52,13 @@ func glob(files fs.FS, pattern string) []string {
 	return names
 }
 
-// label reads a name and turns it into a segment of a quantity's name: "cpu_thermal", "Package id 0" -> "package-id-0".
+// label reads a name and turns it into a segment of a quantity's name.
 func label(files fs.FS, file, otherwise string) string {
-	b, err := fs.ReadFile(files, file)
+	text, err := sysfs.Text(files, file)
 	if err != nil {
-		b = []byte(otherwise)
+		text = otherwise
 	}
-	var out strings.Builder
-	for _, c := range strings.ToLower(strings.TrimSpace(string(b))) {
-		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' {
-			c = '-'
-		}
-		out.WriteRune(c)
-	}
-	if out.Len() == 0 {
-		return otherwise
-	}
-	return out.String()
+	return sysfs.Segment(text, otherwise)
 }
 
 // parseLoad takes the first field: the mean of one minute.
@@ -87,11 +74,11 @@ func parseUptime(text string) ([]edge.Sample, error) {
 func number(q edge.Quantity, text string, fields int) ([]edge.Sample, error) {
 	f := strings.Fields(text)
 	if len(f) != fields {
-		return nil, fmt.Errorf("%d fields instead of %d: %w", len(f), fields, ErrFormat)
+		return nil, fmt.Errorf("%d fields instead of %d: %w", len(f), fields, sysfs.ErrFormat)
 	}
 	v, err := strconv.ParseFloat(f[0], 64)
 	if err != nil || !(v >= 0 && v < 1e15) {
-		return nil, fmt.Errorf("%q: %w", f[0], ErrFormat)
+		return nil, fmt.Errorf("%q: %w", f[0], sysfs.ErrFormat)
 	}
 	return []edge.Sample{sensors.Of(q, v)}, nil
 }
@@ -106,7 +93,7 @@ func parseMemory(text string) ([]edge.Sample, error) {
 		}
 		kib, err := strconv.ParseUint(f[1], 10, 42)
 		if err != nil || f[2] != "kB" {
-			return nil, fmt.Errorf("%q: %w", line, ErrFormat)
+			return nil, fmt.Errorf("%q: %w", line, sysfs.ErrFormat)
 		}
 		q := sensors.MemoryTotal
 		if f[0] == "MemAvailable:" {
@@ -115,7 +102,7 @@ func parseMemory(text string) ([]edge.Sample, error) {
 		samples = append(samples, sensors.Of(q, float64(kib*1024)))
 	}
 	if len(samples) != 2 {
-		return nil, fmt.Errorf("MemTotal and MemAvailable: %w", ErrFormat)
+		return nil, fmt.Errorf("MemTotal and MemAvailable: %w", sysfs.ErrFormat)
 	}
 	return samples, nil
 }
@@ -125,7 +112,7 @@ func parseMemory(text string) ([]edge.Sample, error) {
 func parseTemperature(q edge.Quantity, text string) ([]edge.Sample, error) {
 	milli, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
 	if err != nil || milli < -273150 || milli > 1_000_000 {
-		return nil, fmt.Errorf("%.20q: %w", text, ErrFormat)
+		return nil, fmt.Errorf("%.20q: %w", text, sysfs.ErrFormat)
 	}
 	s := sensors.Celsius(physic.Temperature(milli)*physic.MilliKelvin + physic.ZeroCelsius)
 	s.Quantity = q

@@ -5,7 +5,8 @@
 //
 // What it shows: Read returns exactly the quantities it should, valid and covered by Driver.Measures; when any transaction fails, no
 // samples come back, the bus's error is still reachable by errors.Is, and the message names the driver; a cancelled context stops it; a bus
-// that reads all ones or all zeros is an error; Close ends every goroutine.
+// that reads all ones or all zeros is an error; sensors.Fault sorts each of these; a failed Open leaves nothing requested; Close ends every
+// goroutine. Identify finds the chip and disturbs none; what an Actuator was told is what it then reads.
 package sensorstest
 
 import (
@@ -31,6 +32,11 @@ type Case struct {
 	Options map[string]any
 	Board   func() *hal.Board // makes a new board; its clock must be time.Now, which the suite fakes
 	Want    []edge.Quantity   // exactly what Read returns, in order
+	Sets    []edge.Quantity   // exactly what an Actuator's Set takes; State quantities
+
+	// All zeros, or all ones, are a fault, unless the data sheet makes them a legal value that nothing else on the chip can confirm:
+	// then the reason stands here. The suite then wants them to be taken, so that no exception stays that is not needed.
+	ZerosLegal, OnesLegal string
 }
 
 var errInjected = errors.New("injected bus error")
@@ -50,9 +56,13 @@ func Run(t *testing.T, c Case) {
 		{"failing reads", checkFailingReads},
 		{"failing open", checkFailingOpen},
 		{"cancelled", checkCancelled},
-		{"all ones", func(t *testing.T, c Case) { checkFill(t, c, 0xff) }},
-		{"all zeros", func(t *testing.T, c Case) { checkFill(t, c, 0) }},
+		{"fault kinds", checkFaults},
+		{"all ones", func(t *testing.T, c Case) { checkFill(t, c, 0xff, c.OnesLegal) }},
+		{"all zeros", func(t *testing.T, c Case) { checkFill(t, c, 0, c.ZerosLegal) }},
 		{"unknown option", checkOption},
+		{"identify", checkIdentify},
+		{"actuator", checkActuator},
+		{"failing set", checkFailingSet},
 	} {
 		t.Run(check.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { check.run(t, c) })
@@ -157,19 +167,38 @@ func checkFailingReads(t *testing.T, c Case) {
 	}
 	n := tapped.used() - before
 	for i := range n {
-		tapped.failAt(i)
+		reached := tapped.failAt(i)
 		samples, err := s.Read(t.Context())
-		checkRefused(t, c, fmt.Sprintf("transaction %d of %d", i, n), samples, err, errInjected)
+		if *reached || err != nil { // a Read that polls may need fewer transactions than the first one
+			checkRefused(t, c, fmt.Sprintf("transaction %d of %d", i, n), samples, err, errInjected)
+		} else if i == 0 {
+			t.Error("Read gave samples without a transaction")
+		}
 		tapped.heal()
 		if _, err := s.Read(t.Context()); err != nil {
 			t.Errorf("after the failed transaction %d the sensor does not recover: %v", i, err)
 		}
 	}
-	tapped.failAll()
+	tapped.failAll(errInjected)
 	time.Sleep(settle)
 	samples, err := s.Read(t.Context())
 	checkRefused(t, c, "every transaction fails", samples, err, errInjected)
 	closeSensor(t, s)
+}
+
+// checkFaults lets the bus fail in the ways that hal names, and wants sensors.Fault to see through the driver's wrapping.
+func checkFaults(t *testing.T, c Case) {
+	for cause, kind := range map[error]string{hal.ErrAbsent: "absent", hal.ErrTimeout: "timeout", hal.ErrGone: "gone"} {
+		s, tapped := mustConnect(t, c)
+		tapped.failAll(fmt.Errorf("%w: %w", errInjected, cause))
+		time.Sleep(settle)
+		samples, err := s.Read(t.Context())
+		checkRefused(t, c, kind, samples, err, cause)
+		if got := sensors.Fault(err); got != kind {
+			t.Errorf("the fault is counted as %q, want %q: %v", got, kind, err)
+		}
+		closeSensor(t, s)
+	}
 }
 
 func checkFailingOpen(t *testing.T, c Case) {
@@ -179,19 +208,32 @@ func checkFailingOpen(t *testing.T, c Case) {
 	for i := range n {
 		board := c.Board()
 		broken := &tap{board: board}
-		broken.failAt(i)
+		reached := broken.failAt(i)
 		s, err := c.Driver.Connect(t.Context(), broken, c.At, c.Options)
 		switch {
-		case err == nil && c.Driver.Bus == hal.Host: // a source that the machine lacks may be left out
+		case err == nil && (c.Driver.Bus == hal.Host || !*reached): // a source that the machine lacks may be left out
 			closeSensor(t, s)
 		case err == nil:
 			closeSensor(t, s)
 			t.Errorf("transaction %d of %d failed and Open did not", i, n)
 		default:
 			checkRefused(t, c, fmt.Sprintf("opening, transaction %d of %d", i, n), nil, err, errInjected)
+			checkOpensAgain(t, c, broken)
 		}
 		board.Close()
 	}
+}
+
+// checkOpensAgain wants that an Open that failed gave back what it had requested.
+func checkOpensAgain(t *testing.T, c Case, healed *tap) {
+	t.Helper()
+	healed.heal()
+	s, err := c.Driver.Connect(t.Context(), healed, c.At, c.Options)
+	if err != nil {
+		t.Errorf("after an Open that failed the next one fails too: %v", err)
+		return
+	}
+	closeSensor(t, s)
 }
 
 func checkCancelled(t *testing.T, c Case) {
@@ -209,7 +251,9 @@ func checkCancelled(t *testing.T, c Case) {
 			tapped.callAt(i-1, cancel)
 		}
 		samples, err := s.Read(ctx)
-		checkRefused(t, c, fmt.Sprintf("cancelled at transaction %d", i-1), samples, err, context.Canceled)
+		if ctx.Err() != nil || err != nil { // a Read that polls may need fewer transactions than the first one
+			checkRefused(t, c, fmt.Sprintf("cancelled at transaction %d", i-1), samples, err, context.Canceled)
+		}
 		cancel()
 		tapped.heal()
 	}
@@ -224,14 +268,24 @@ func checkCancelled(t *testing.T, c Case) {
 }
 
 // checkFill lets everything read as one byte. Lines have two levels and both are right, so that this is not for GPIO.
-func checkFill(t *testing.T, c Case, fill byte) {
+func checkFill(t *testing.T, c Case, fill byte, legal string) {
 	if c.Driver.Bus == hal.GPIO {
 		return
 	}
 	s, tapped := mustConnect(t, c)
 	tapped.fillWith(fill)
 	samples, err := s.Read(t.Context())
+	if legal != "" {
+		if err != nil {
+			t.Errorf("everything reads %#x and Read refuses it: drop the exception %q: %v", fill, legal, err)
+		}
+		closeSensor(t, s)
+		return
+	}
 	checkRefused(t, c, fmt.Sprintf("everything reads %#x", fill), samples, err, nil)
+	if err != nil && c.Driver.Bus == hal.I2C && sensors.Fault(err) == "other" {
+		t.Errorf("everything reads %#x: %v: wrap one of the errors of package sensors", fill, err)
+	}
 	closeSensor(t, s)
 	board := c.Board()
 	defer board.Close()

@@ -4,6 +4,7 @@ package sensorstest
 
 import (
 	"io/fs"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 )
 
 // tap sits between a driver and its port: it counts the transactions and can spoil them. A transaction is one I²C Tx, one request,
-// read or wait of a GPIO line, or one opening of a file.
+// read, write or wait of a GPIO line, or one opening or read of a file or folder.
 type tap struct {
 	board *hal.Board
 
@@ -22,6 +23,13 @@ type tap struct {
 	count int
 	plan  func(n int) error // for transaction n from now on
 	fill  *byte
+	txs   []tx // all of I²C
+}
+
+// tx is the shape of one I²C transaction.
+type tx struct {
+	wrote []byte
+	read  int
 }
 
 // Port implements sensors.Porter.
@@ -54,16 +62,20 @@ func (t *tap) from(plan func(n int) error) {
 	t.plan = func(n int) error { return plan(n - start) }
 }
 
-func (t *tap) failAt(i int) {
+// failAt lets transaction i from now on fail; reached says whether it has come to that.
+func (t *tap) failAt(i int) (reached *bool) {
+	reached = new(bool)
 	t.from(func(n int) error {
 		if n == i {
+			*reached = true
 			return errInjected
 		}
 		return nil
 	})
+	return reached
 }
 
-func (t *tap) failAll() { t.from(func(int) error { return errInjected }) }
+func (t *tap) failAll(err error) { t.from(func(int) error { return err }) }
 
 func (t *tap) callAt(i int, f func()) {
 	t.from(func(n int) error {
@@ -105,6 +117,19 @@ func (t *tap) overwrite(b []byte) {
 	}
 }
 
+func (t *tap) note(x tx) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.txs = append(t.txs, x)
+}
+
+// transactions returns what was done on the I²C bus so far.
+func (t *tap) transactions() []tx {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.txs)
+}
+
 type tapBus struct {
 	i2c.Bus
 	tap *tap
@@ -114,6 +139,7 @@ func (b *tapBus) Tx(addr uint16, w, r []byte) error {
 	if err := b.tap.next(); err != nil {
 		return err
 	}
+	b.tap.note(tx{wrote: slices.Clone(w), read: len(r)})
 	if err := b.Bus.Tx(addr, w, r); err != nil {
 		return err
 	}
@@ -135,6 +161,36 @@ func (p *tapPin) Input(pull gpio.Pull, edge gpio.Edge) (hal.Line, error) {
 		return nil, err
 	}
 	return &tapLine{l, p.tap}, nil
+}
+
+func (p *tapPin) Output(level gpio.Level) (hal.Output, error) {
+	if err := p.tap.next(); err != nil {
+		return nil, err
+	}
+	o, err := p.Pin.Output(level)
+	if err != nil {
+		return nil, err
+	}
+	return &tapOutput{o, p.tap}, nil
+}
+
+type tapOutput struct {
+	hal.Output
+	tap *tap
+}
+
+func (o *tapOutput) Set(level gpio.Level) error {
+	if err := o.tap.next(); err != nil {
+		return err
+	}
+	return o.Output.Set(level)
+}
+
+func (o *tapOutput) Read() (gpio.Level, error) {
+	if err := o.tap.next(); err != nil {
+		return gpio.Low, err
+	}
+	return o.Output.Read()
 }
 
 type tapLine struct {
@@ -182,6 +238,9 @@ type tapFile struct {
 }
 
 func (f *tapFile) Read(b []byte) (int, error) {
+	if err := f.tap.next(); err != nil {
+		return 0, err
+	}
 	n, err := f.File.Read(b)
 	f.tap.overwrite(b[:n])
 	return n, err
@@ -190,6 +249,9 @@ func (f *tapFile) Read(b []byte) (int, error) {
 // ReadDir implements fs.ReadDirFile, for fs.Glob.
 func (f *tapFile) ReadDir(n int) ([]fs.DirEntry, error) {
 	if dir, ok := f.File.(fs.ReadDirFile); ok {
+		if err := f.tap.next(); err != nil {
+			return nil, err
+		}
 		return dir.ReadDir(n)
 	}
 	return nil, &fs.PathError{Op: "readdir", Err: fs.ErrInvalid}

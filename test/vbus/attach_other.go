@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !linux
+
+package main
+
+import (
+	"errors"
+	"net"
+)
+
+var errNotLinux = errors.New("vbus: only Linux has a virtual USB host controller (vhci-hcd)")
+
+func plug() (net.Conn, error) { return nil, errNotLinux }
+
+func adapters() []string { return nil }
+
+func newBus([]string) (string, error) { return "", errNotLinux }
