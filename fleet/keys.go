@@ -17,8 +17,11 @@ import (
 	"github.com/streembit/edge/journal"
 )
 
-// readerPEM is the PEM type of a reader's private key; identities are ordinary PKCS #8 (RFC 5958).
-const readerPEM = "STREEMBIT READER KEY"
+// PEM types of private keys. Identities are ordinary PKCS #8 (RFC 5958).
+const (
+	identityPEM = "PRIVATE KEY"
+	readerPEM   = "STREEMBIT READER KEY"
+)
 
 // ErrExposedKey is wrapped when the file of a private key may be read by others than its owner.
 var ErrExposedKey = errors.New("others may read it")
@@ -26,39 +29,87 @@ var ErrExposedKey = errors.New("others may read it")
 // maxKeyFile is far more than a key file needs.
 const maxKeyFile = 64 << 10
 
+// NewKey makes an identity and its PEM text, which ParseKey reads.
+func NewKey() (key journal.SoftKey, text []byte, err error) {
+	_, priv, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return key, nil, fmt.Errorf("fleet: making key: %w", err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(priv)
+	if err != nil {
+		return key, nil, fmt.Errorf("fleet: making key: %w", err)
+	}
+	return journal.NewSoftKey(priv), pem.EncodeToMemory(&pem.Block{Type: identityPEM, Bytes: der}), nil
+}
+
+// ParseKey reads an identity's PEM text.
+func ParseKey(text []byte) (journal.SoftKey, error) {
+	priv, err := parseIdentity(text)
+	if err != nil {
+		return journal.SoftKey{}, fmt.Errorf("fleet: reading key: %w", err)
+	}
+	return journal.NewSoftKey(priv), nil
+}
+
+func parseIdentity(text []byte) (ed25519.PrivateKey, error) {
+	der, err := parsePEM(text, identityPEM)
+	if err != nil {
+		return nil, err
+	}
+	k, err := x509.ParsePKCS8PrivateKey(der)
+	if err != nil {
+		return nil, err
+	}
+	priv, ok := k.(ed25519.PrivateKey)
+	if !ok {
+		return nil, errors.New("it is not an Ed25519 key")
+	}
+	return priv, nil
+}
+
+// NewReaderKey makes a key that opens epochs and its PEM text, which ParseReaderKey reads.
+func NewReaderKey() (key journal.ReaderKey, text []byte, err error) {
+	if key, err = journal.GenerateReaderKey(); err != nil {
+		return key, nil, err
+	}
+	raw, err := key.Bytes()
+	if err != nil {
+		return key, nil, fmt.Errorf("fleet: making reader key: %w", err)
+	}
+	return key, pem.EncodeToMemory(&pem.Block{Type: readerPEM, Bytes: raw}), nil
+}
+
+// ParseReaderKey reads a reader key's PEM text.
+func ParseReaderKey(text []byte) (journal.ReaderKey, error) {
+	raw, err := parsePEM(text, readerPEM)
+	if err != nil {
+		return journal.ReaderKey{}, fmt.Errorf("fleet: reading reader key: %w", err)
+	}
+	return journal.NewReaderKey(raw)
+}
+
 // LoadOrCreateKey reads a member's identity from a PEM file of mode 0600, or makes one and puts it there durably.
 func LoadOrCreateKey(path string) (journal.SoftKey, error) {
 	k, err := LoadKey(path)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return k, err
 	}
-	_, priv, err := ed25519.GenerateKey(rand.Reader)
+	k, text, err := NewKey()
 	if err != nil {
-		return journal.SoftKey{}, fmt.Errorf("fleet: making key: %w", err)
+		return k, err
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(priv)
-	if err != nil {
-		return journal.SoftKey{}, fmt.Errorf("fleet: making key: %w", err)
-	}
-	if err := WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
-		return journal.SoftKey{}, err
-	}
-	return journal.NewSoftKey(priv), nil
+	return k, WriteFile(path, text, 0o600)
 }
 
 // LoadKey reads an identity. A file that others may read is refused.
 func LoadKey(path string) (journal.SoftKey, error) {
-	der, err := readPEM(path, "PRIVATE KEY")
+	text, err := ReadSecret(path)
 	if err != nil {
 		return journal.SoftKey{}, err
 	}
-	k, err := x509.ParsePKCS8PrivateKey(der)
+	priv, err := parseIdentity(text)
 	if err != nil {
 		return journal.SoftKey{}, fmt.Errorf("fleet: reading key %s: %w", path, err)
-	}
-	priv, ok := k.(ed25519.PrivateKey)
-	if !ok {
-		return journal.SoftKey{}, fmt.Errorf("fleet: reading key %s: it is not an Ed25519 key", path)
 	}
 	return journal.NewSoftKey(priv), nil
 }
@@ -69,26 +120,29 @@ func LoadOrCreateReaderKey(path string) (journal.ReaderKey, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return k, err
 	}
-	if k, err = journal.GenerateReaderKey(); err != nil {
+	k, text, err := NewReaderKey()
+	if err != nil {
 		return k, err
 	}
-	raw, err := k.Bytes()
-	if err != nil {
-		return k, fmt.Errorf("fleet: making reader key: %w", err)
-	}
-	return k, WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: readerPEM, Bytes: raw}), 0o600)
+	return k, WriteFile(path, text, 0o600)
 }
 
 // LoadReaderKey reads the key that opens epochs.
 func LoadReaderKey(path string) (journal.ReaderKey, error) {
-	raw, err := readPEM(path, readerPEM)
+	text, err := ReadSecret(path)
 	if err != nil {
 		return journal.ReaderKey{}, err
+	}
+	raw, err := parsePEM(text, readerPEM)
+	if err != nil {
+		return journal.ReaderKey{}, fmt.Errorf("fleet: reading key %s: %w", path, err)
 	}
 	return journal.NewReaderKey(raw)
 }
 
-func readPEM(path, kind string) ([]byte, error) {
+// ReadSecret reads a small file that nobody else may read; the error wraps ErrExposedKey if others may. What is no regular file, such as
+// a pipe, has no such bits that count.
+func ReadSecret(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("fleet: reading key: %w", err)
@@ -98,16 +152,24 @@ func readPEM(path, kind string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fleet: reading key: %w", err)
 	}
-	if runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 { // Windows shows no such bits
+	if runtime.GOOS != "windows" && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 { // Windows shows no such bits
 		return nil, fmt.Errorf("fleet: reading key %s: %w: run chmod 600 %s", path, ErrExposedKey, path)
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
+	return readKeyFile(f)
+}
+
+func readKeyFile(r io.Reader) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, maxKeyFile))
 	if err != nil {
 		return nil, fmt.Errorf("fleet: reading key: %w", err)
 	}
-	block, _ := pem.Decode(data)
+	return data, nil
+}
+
+func parsePEM(text []byte, kind string) ([]byte, error) {
+	block, _ := pem.Decode(text)
 	if block == nil || block.Type != kind {
-		return nil, fmt.Errorf("fleet: reading key %s: no PEM block %q in it: restore it from a backup", path, kind)
+		return nil, fmt.Errorf("no PEM block %q in it: restore it from a backup", kind)
 	}
 	return block.Bytes, nil
 }
