@@ -64,6 +64,8 @@ var reserved = []struct {
 	{"github.com/minio/selfupdate", []string{"ota"}},
 	{"github.com/jackc/pgx", []string{"collector/...", "test/..."}},
 	{"modernc.org/", []string{"collector/...", "cmd/streembit/...", "test/..."}},
+	{"filippo.io/", []string{"cmd/streembit/..."}}, // streembitd must stay small
+	{"github.com/google/go-tpm", []string{"fleet/tpm"}},
 	{"github.com/spf13/cobra", []string{"cmd/..."}},
 	{"periph.io/x/host", []string{"hal"}},
 	{"periph.io/x/conn", []string{"hal/...", "sensors/..."}},
