@@ -52,6 +52,15 @@ func (p *packer) pack(plain []byte) ([]byte, Coding, error) {
 	return packed, CodingZstd, nil
 }
 
+// pad pads what pack returned; the compressor's buffer takes the padding too.
+func (p *packer) pad(packed []byte, c Coding) []byte {
+	padded := pad(packed)
+	if c == CodingZstd && cap(padded) <= maxKept {
+		p.buf = padded
+	}
+	return padded
+}
+
 // unpacker reverses packer, payload after payload. What unpack returns is valid until the next call.
 type unpacker struct {
 	z   *zstd.Decoder

@@ -89,14 +89,22 @@ func epochInfo(c Chain, epoch uint64) []byte {
 }
 
 // epochKey seals the segments of one epoch.
-type epochKey struct{ aead cipher.AEAD }
+type epochKey struct {
+	aead cipher.AEAD
+	raw  [chacha20poly1305.KeySize]byte // for readers that come later
+}
 
+// newEpochKey refuses a key of another cipher's length and the one key that nobody draws: with it anybody could read.
 func newEpochKey(key []byte) (epochKey, error) {
 	a, err := chacha20poly1305.New(key)
 	if err != nil {
-		return epochKey{}, fmt.Errorf("journal: epoch key: %w", err)
+		return epochKey{}, fmt.Errorf("journal: epoch key: %w: %w", ErrMalformed, err)
 	}
-	return epochKey{a}, nil
+	raw := [chacha20poly1305.KeySize]byte(key)
+	if raw == ([chacha20poly1305.KeySize]byte{}) {
+		return epochKey{}, fmt.Errorf("journal: epoch key is all zeros: %w", ErrMalformed)
+	}
+	return epochKey{aead: a, raw: raw}, nil
 }
 
 // nonce is unique under a key because a seq is used once in an incarnation and the key once in an epoch.

@@ -27,6 +27,7 @@ func recordGolden(t *testing.T) {
 	record(t, "readings", data.Bytes())
 	record(t, "header", data.SignedHeader())
 	record(t, "note", note.Bytes())
+	record(t, "rewrap", rewraps(t, epoch).Bytes())
 }
 
 // goldenSegments opens the recorded segments: epoch, readings, note.
@@ -72,6 +73,28 @@ func TestGolden_SegmentsOpenWithTheRecordedKeys(t *testing.T) {
 		if err != nil || !reflect.DeepEqual(note, goldenNote) {
 			t.Errorf("reader %d: note %+v, %v", seed, note, err)
 		}
+	}
+}
+
+func TestGolden_RewrapOpensTheRecordedReadings(t *testing.T) {
+	s := goldenSegments(t)
+	seg, err := journal.Open(golden(t, "rewrap"), testFleet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again := journal.Forge(testKey(2), seg.Header, seg.Plain()); !bytes.Equal(again, seg.Bytes()) {
+		t.Errorf("the rewrap is encoded differently:\n%x\n%x", again, seg.Bytes())
+	}
+	list, err := seg.Rewraps()
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := journal.NewKeyring(testReader(t, 7))
+	if err := k.LearnRewrap(s[0], testKey(2).ID(), list[0]); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := k.Readings(s[1]); err != nil || !reflect.DeepEqual(got, goldenReadings()) {
+		t.Errorf("readings %v, %v", got, err)
 	}
 }
 

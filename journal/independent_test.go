@@ -101,6 +101,8 @@ func (r *plainReader) open(header []any, payload []byte) []byte {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	plain = bytes.TrimRight(plain, "\x00")
+	plain = plain[:len(plain)-1] // the mark 0x80
 	if header[6] == uint64(1) {
 		z, err := zstd.NewReader(nil)
 		if err != nil {

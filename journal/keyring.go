@@ -63,7 +63,7 @@ func (k *Keyring) unwrap(s *Segment, wraps []wrap) (epochKey, error) {
 		}
 		key, err := newEpochKey(raw)
 		if err != nil {
-			return epochKey{}, fmt.Errorf("%w: %w", ErrMalformed, err)
+			return epochKey{}, err
 		}
 		return key, nil
 	}
@@ -125,11 +125,15 @@ func (k *Keyring) open(s *Segment, want Kind) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("journal: opening seq %d of %s, epoch %d: %w", s.Seq, s.Chain, s.Epoch, ErrUnknownEpoch)
 	}
-	packed, err := key.aead.Open(k.opened[:0], nonce(s.Seq), s.payload, additional(s.Header))
+	padded, err := key.aead.Open(k.opened[:0], nonce(s.Seq), s.payload, additional(s.Header))
 	if err != nil {
 		return nil, fmt.Errorf("journal: opening seq %d of %s: %w", s.Seq, s.Chain, ErrSealed)
 	}
-	k.opened = packed
+	k.opened = padded
+	packed, err := unpad(padded)
+	if err != nil {
+		return nil, fmt.Errorf("journal: opening seq %d of %s: %w", s.Seq, s.Chain, err)
+	}
 	plain, err := k.unpacker.unpack(s.Coding, packed)
 	if err != nil {
 		return nil, fmt.Errorf("journal: opening seq %d of %s: %w", s.Seq, s.Chain, err)

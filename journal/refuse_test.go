@@ -22,7 +22,7 @@ func readingsHeader(payload []byte) journal.Header {
 }
 
 func TestOpen_RefusesHeaders(t *testing.T) {
-	payload := []byte("payload")
+	payload := bytes.Repeat([]byte("payload "), 34) // 272 bytes: a padded size and the tag
 	for _, c := range []struct {
 		name   string
 		change func(*journal.Header)
@@ -37,7 +37,17 @@ func TestOpen_RefusesHeaders(t *testing.T) {
 		{"stream without name", func(h *journal.Header) { h.Chain.Stream = "" }, journal.ErrMalformed},
 		{"stream with a path", func(h *journal.Header) { h.Chain.Stream = "../etc" }, journal.ErrMalformed},
 		{"kind 0", func(h *journal.Header) { h.Kind = 0 }, journal.ErrMalformed},
-		{"kind 5", func(h *journal.Header) { h.Kind = 5 }, journal.ErrMalformed},
+		{"kind 6", func(h *journal.Header) { h.Kind = 6 }, journal.ErrMalformed},
+		{"rewraps in a stream of readings", func(h *journal.Header) { h.Kind, h.Epoch, h.Span = journal.KindRewrap, 0, 0 }, journal.ErrMalformed},
+		{"readings in the stream of rewraps", func(h *journal.Header) { h.Chain.Stream = journal.RewrapStream }, journal.ErrMalformed},
+		{"rewraps with an epoch", func(h *journal.Header) {
+			h.Chain.Stream, h.Kind, h.Span = journal.RewrapStream, journal.KindRewrap, 0
+		}, journal.ErrMalformed},
+		{"rewraps", func(h *journal.Header) {
+			h.Chain.Stream, h.Kind, h.Epoch, h.Span = journal.RewrapStream, journal.KindRewrap, 0, 0
+		}, nil},
+		{"unpadded", func(h *journal.Header) { h.Size-- }, journal.ErrNotCanonical},
+		{"below the smallest padded size", func(h *journal.Header) { h.Size = 256 }, journal.ErrNotCanonical},
 		{"coding 2", func(h *journal.Header) { h.Coding = 2 }, journal.ErrMalformed},
 		{"packed epoch", func(h *journal.Header) { h.Kind, h.Epoch, h.Count, h.Span, h.Coding = journal.KindEpoch, 2, 0, 0, 1 }, journal.ErrMalformed},
 		{"no readings", func(h *journal.Header) { h.Count = 0 }, journal.ErrMalformed},
@@ -45,7 +55,7 @@ func TestOpen_RefusesHeaders(t *testing.T) {
 		{"too many readings", func(h *journal.Header) { h.Count = journal.MaxReadings + 1 }, journal.ErrOversize},
 		{"size over the limit", func(h *journal.Header) { h.Size = journal.MaxSegment + 1 }, journal.ErrOversize},
 		{"size beyond 32 bits as int", func(h *journal.Header) { h.Size = 1<<32 - 1 }, journal.ErrOversize},
-		{"wrong size", func(h *journal.Header) { h.Size-- }, journal.ErrTampered},
+		{"wrong size", func(h *journal.Header) { h.Size += 16 }, journal.ErrTampered},
 		{"wrong hash", func(h *journal.Header) { h.Payload[31]++ }, journal.ErrTampered},
 		{"epoch after seq", func(h *journal.Header) { h.Epoch = 3 }, journal.ErrMalformed},
 		{"readings that start an epoch", func(h *journal.Header) { h.Epoch = 2 }, journal.ErrMalformed},
@@ -95,7 +105,7 @@ func encode(t testing.TB, v any) []byte {
 
 // Every record here carries a good signature of the right device; only its form is wrong.
 func TestOpenHeader_RefusesOtherEncodingsOfTheSame(t *testing.T) {
-	header, err := journal.Encode(readingsHeader(nil))
+	header, err := journal.Encode(readingsHeader(make([]byte, 272)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +163,7 @@ func TestOpenHeader_RefusesOtherEncodingsOfTheSame(t *testing.T) {
 
 func TestOpen_RefusesOtherFramings(t *testing.T) {
 	raw := goldenSegments(t)[2].Bytes()
-	headerEnd := bytes.Index(raw, goldenSegments(t)[2].Plain()) - 2 // the payload has a two-byte head
+	headerEnd := bytes.Index(raw, goldenSegments(t)[2].Plain()) - 3 // the payload has a three-byte head
 	for _, c := range []struct {
 		name string
 		raw  []byte
@@ -164,7 +174,7 @@ func TestOpen_RefusesOtherFramings(t *testing.T) {
 		{"header length in five bytes", slices.Concat([]byte{0x82, 0x5a, 0, 0}, raw[2:]), journal.ErrNotCanonical},
 		{"header length in nine bytes", slices.Concat([]byte{0x82, 0x5b, 0, 0, 0, 0, 0, 0}, raw[2:]), journal.ErrNotCanonical},
 		{"huge length", []byte{0x82, 0x5b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, journal.ErrMalformed},
-		{"payload length in three bytes", slices.Concat(raw[:headerEnd], []byte{0x59, 0}, raw[headerEnd+1:]), journal.ErrNotCanonical},
+		{"payload length in five bytes", slices.Concat(raw[:headerEnd], []byte{0x5a, 0, 0}, raw[headerEnd+1:]), journal.ErrNotCanonical},
 		{"payload in indefinite pieces", slices.Concat(raw[:headerEnd], []byte{0x5f}, raw[headerEnd:], []byte{0xff}), journal.ErrNotCanonical},
 		{"bytes after it", append(bytes.Clone(raw), 0), journal.ErrMalformed},
 		{"oversize", make([]byte, journal.MaxSegment+1), journal.ErrOversize},
@@ -245,7 +255,7 @@ func TestLink_RefusesGapsAndForks(t *testing.T) {
 func TestFork_Prove(t *testing.T) {
 	key := testKey(1)
 	headers := func(change func(*journal.Header)) []byte {
-		h := readingsHeader(nil)
+		h := readingsHeader(make([]byte, 272))
 		change(&h)
 		raw, err := journal.Encode(h)
 		if err != nil {

@@ -18,6 +18,7 @@ const (
 	KindReadings Kind = 2 // sealed SenML pack
 	KindNote     Kind = 3 // sealed Note: clock, gap
 	KindFleet    Kind = 4 // plain fleet log entries (package fleet)
+	KindRewrap   Kind = 5 // epoch keys for readers that came later, by a member that may read (Rewrap)
 )
 
 // remedy says what to do when a segment of the kind is too large.
@@ -25,7 +26,7 @@ func (k Kind) remedy() string {
 	switch k {
 	case KindEpoch:
 		return "too many readers for one stream: split it"
-	case KindFleet:
+	case KindFleet, KindRewrap:
 		return "write fewer entries at once"
 	}
 	return "close batches earlier"
@@ -81,7 +82,7 @@ func (s *Segment) Bytes() []byte { return s.raw }
 // SignedHeader returns the signed header alone: a proof of (chain, seq, hash) that fits a DHT value.
 func (s *Segment) SignedHeader() []byte { return s.signed }
 
-// Plain returns the payload of a segment that is not sealed (KindFleet, KindEpoch).
+// Plain returns the payload of a segment that is not sealed (KindFleet, KindEpoch, KindRewrap).
 func (s *Segment) Plain() []byte { return s.payload }
 
 // encodeSegment writes [signed, payload].
@@ -182,7 +183,8 @@ func (h *Header) check(fleet FleetID) error {
 		return fmt.Errorf("journal: header version %d: %w", h.Version, ErrVersion)
 	case h.Chain.Fleet != fleet:
 		return fmt.Errorf("journal: header of fleet %s: %w", h.Chain.Fleet, ErrWrongFleet)
-	case !ValidStream(h.Chain.Stream), h.Kind < KindEpoch, h.Kind > KindFleet, h.Coding > CodingZstd:
+	case !ValidStream(h.Chain.Stream), h.Kind < KindEpoch, h.Kind > KindRewrap, h.Coding > CodingZstd,
+		(h.Kind == KindRewrap) != (h.Chain.Stream == RewrapStream):
 		return fmt.Errorf("journal: header of stream %q, kind %d, coding %d: %w", h.Chain.Stream, h.Kind, h.Coding, ErrMalformed)
 	case h.Count > MaxReadings, h.Size > MaxSegment:
 		return fmt.Errorf("journal: header counts %d readings, %d bytes: %w", h.Count, h.Size, ErrOversize)
@@ -192,6 +194,8 @@ func (h *Header) check(fleet FleetID) error {
 		return fmt.Errorf("journal: header seq %d, epoch %d of kind %d: %w", h.Seq, h.Epoch, h.Kind, ErrMalformed)
 	case !h.validCount():
 		return fmt.Errorf("journal: header of kind %d counts %d over %d ms, coding %d: %w", h.Kind, h.Count, h.Span, h.Coding, ErrMalformed)
+	case (h.Kind == KindReadings || h.Kind == KindNote) && !sealedSize(h.Size):
+		return fmt.Errorf("journal: header of %d sealed bytes, which is no padded size: %w", h.Size, ErrNotCanonical)
 	}
 	return nil
 }
@@ -201,7 +205,7 @@ func (h *Header) validEpoch() bool {
 	switch h.Kind {
 	case KindEpoch:
 		return h.Epoch == h.Seq
-	case KindFleet:
+	case KindFleet, KindRewrap:
 		return h.Epoch == 0
 	}
 	return h.Epoch < h.Seq

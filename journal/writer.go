@@ -7,6 +7,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/streembit/edge"
 )
@@ -30,6 +32,7 @@ type Writer struct {
 	key     *epochKey
 	pending *Segment
 	newKey  *epochKey
+	own     map[uint64]epochKey // of the epochs that it began
 	spent   bool
 }
 
@@ -165,8 +168,28 @@ func (w *Writer) Commit(s *Segment) error {
 	w.tip, w.pending = &l, nil
 	if s.Kind == KindEpoch {
 		w.epoch, w.key, w.newKey = s.Seq, w.newKey, nil
+		w.remember()
 	}
 	return nil
+}
+
+// maxOwn is how many epochs of its own a Writer can still open: a month of daily ones.
+const maxOwn = 32
+
+func (w *Writer) remember() {
+	if w.own == nil {
+		w.own = map[uint64]epochKey{}
+	}
+	w.own[w.epoch] = *w.key
+	if len(w.own) > maxOwn {
+		delete(w.own, slices.Min(slices.Collect(maps.Keys(w.own))))
+	}
+}
+
+// Own returns a keyring that opens what this Writer sealed in its last 32 epochs, and learns nothing: for a device that must seal the same again
+// in another incarnation, because its place in this one is taken.
+func (w *Writer) Own() *Keyring {
+	return &Keyring{epochs: map[Chain]map[uint64]epochKey{w.chain: maps.Clone(w.own)}}
 }
 
 // Abandon makes the writer useless (ErrSpent), after a write that may or may not have reached the disk.
@@ -199,7 +222,7 @@ func (w *Writer) header(k Kind, at Stamp) Header {
 	if w.tip != nil {
 		h.Seq, h.Prev = w.tip.Seq+1, w.tip.Hash
 	}
-	if k != KindFleet {
+	if k != KindFleet && k != KindRewrap {
 		h.Epoch = w.epoch
 	}
 	return h
@@ -211,7 +234,7 @@ func (w *Writer) seal(h Header, plain []byte) (*Segment, error) {
 		return nil, err
 	}
 	h.Coding = coding
-	return w.finish(h, w.key.aead.Seal(nil, nonce(h.Seq), packed, additional(h)))
+	return w.finish(h, w.key.aead.Seal(nil, nonce(h.Seq), w.packer.pad(packed, coding), additional(h)))
 }
 
 // finish signs the header. What readers would refuse is refused here, before it has a signature.
