@@ -64,10 +64,14 @@ func TestRewrap_OpensTheEpochForItsReaderOnly(t *testing.T) {
 		t.Errorf("%d readings, %v", len(got), err)
 	}
 	for name, learn := range map[string]func(k *journal.Keyring) error{
-		"another reader":       func(*journal.Keyring) error { return journal.NewKeyring(testReader(t, 6)).LearnRewrap(epoch, testKey(2).ID(), list[0]) },
-		"another member's":     func(k *journal.Keyring) error { return k.LearnRewrap(epoch, testKey(3).ID(), list[0]) },
-		"not an epoch":         func(k *journal.Keyring) error { return k.LearnRewrap(data, testKey(2).ID(), list[0]) },
-		"moved to another one": func(k *journal.Keyring) error { return k.LearnRewrap(moved(t, epoch), testKey(2).ID(), renamed(list[0])) },
+		"another reader": func(*journal.Keyring) error {
+			return journal.NewKeyring(testReader(t, 6)).LearnRewrap(epoch, testKey(2).ID(), list[0])
+		},
+		"another member's": func(k *journal.Keyring) error { return k.LearnRewrap(epoch, testKey(3).ID(), list[0]) },
+		"not an epoch":     func(k *journal.Keyring) error { return k.LearnRewrap(data, testKey(2).ID(), list[0]) },
+		"moved to another one": func(k *journal.Keyring) error {
+			return k.LearnRewrap(moved(t, epoch), testKey(2).ID(), renamed(list[0]))
+		},
 	} {
 		if err := learn(journal.NewKeyring(testReader(t, 7))); !errors.Is(err, journal.ErrSealed) && !errors.Is(err, journal.ErrForeignChain) {
 			t.Errorf("%s: %v", name, err)

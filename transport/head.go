@@ -14,7 +14,7 @@ import (
 const MaxHead = 8 << 10
 
 // ErrNotDevice is wrapped by CheckHead.
-var ErrNotDevice = errors.New("is not enrolled as a device of the fleet")
+var ErrNotDevice = errors.New("is not the head of a chain that counts in the fleet")
 
 // Head is a proven signed header: a hint that its chain reaches at least so far.
 type Head struct {
@@ -23,7 +23,7 @@ type Head struct {
 	Signed []byte
 }
 
-// CheckHead proves a signed header as a head: its size, its signature, and that an enrolled device made it.
+// CheckHead proves a signed header as a head: its size, its signature, and that it counts (Fleet.Accepts).
 func CheckHead(signed []byte, f *fleet.Fleet) (Head, error) {
 	if len(signed) > MaxHead {
 		return Head{}, fmt.Errorf("transport: checking head of %d bytes: %w", len(signed), journal.ErrOversize)
@@ -32,8 +32,8 @@ func CheckHead(signed []byte, f *fleet.Fleet) (Head, error) {
 	if err != nil {
 		return Head{}, fmt.Errorf("transport: checking head: %w", err)
 	}
-	if !f.Is(h.Chain.Device, fleet.Device) {
-		return Head{}, fmt.Errorf("transport: checking head: %s %w", h.Chain.Device, ErrNotDevice)
+	if err := f.Accepts(h.Chain, h.Seq, hash); err != nil {
+		return Head{}, fmt.Errorf("transport: checking head: seq %d of %s %w: %w", h.Seq, h.Chain, ErrNotDevice, err)
 	}
 	return Head{Header: h, Hash: hash, Signed: signed}, nil
 }

@@ -27,7 +27,7 @@ var (
 	ErrNoHead      = errors.New("no head is known")
 )
 
-// Reason is why a hub refused a segment; it travels on the wire.
+// Reason is why a hub refused a segment or a question; it travels on the wire.
 type Reason uint8
 
 // The reasons.
@@ -38,17 +38,19 @@ const (
 	RefusedFull       Reason = 4 // quota or disk; nothing acknowledged is ever evicted for it
 	RefusedFailed     Reason = 5 // the hub's disk failed
 	RefusedBusy       Reason = 6 // queue full, try again later
+	RefusedNoRight    Reason = 7 // the asker has no right to what it asks for
+	RefusedRevoked    Reason = 8 // its device was revoked, and the segment is beyond what stays valid
 )
 
 func (r Reason) String() string {
-	names := []string{"", "invalid segment", "device may not publish", "fork", "hub is full", "hub's disk failed", "hub is busy"}
+	names := []string{"", "invalid segment", "device may not publish", "fork", "hub is full", "hub's disk failed", "hub is busy", "no right to it", "device was revoked"}
 	if int(r) >= len(names) {
 		return fmt.Sprintf("reason %d", r)
 	}
 	return names[r]
 }
 
-// Refusal is a hub's answer that it will not keep a segment.
+// Refusal is a hub's answer that it will not keep a segment, or not answer a question.
 type Refusal struct {
 	Hub    edge.ID
 	Reason Reason

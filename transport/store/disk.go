@@ -96,7 +96,8 @@ func (l *loading) take(p wal.Pos, frame []byte) error {
 	if h.Chain.Fleet != l.fleet {
 		return fmt.Errorf("store: segment of fleet %s: %w", h.Chain.Fleet, journal.ErrWrongFleet)
 	}
-	l.chain(h.Chain).put(h.Seq, entry{hash: hash, file: uint32(p.File), off: uint32(p.Off)})
+	// Of two in one place the later one counts: it was taken in because the first was damaged, or did not count any more.
+	l.chain(h.Chain).replace(h.Seq, entry{hash: hash, file: uint32(p.File), off: uint32(p.Off)})
 	return nil
 }
 

@@ -97,6 +97,9 @@ func (s *Store) nextNews(f *follower) (transport.Held, bool) {
 		if n.all && s.chains[c] != nil {
 			h.Spans = s.chains[c].spans()
 		}
+		if s.chains[c] != nil {
+			h.Spans = s.scope(c).clip(s.chains[c], h.Spans)
+		}
 		if len(h.Spans) > 0 {
 			return h, true
 		}

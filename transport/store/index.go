@@ -87,6 +87,16 @@ func (h *held) put(seq uint64, e entry) bool {
 	return true
 }
 
+// replace notes a segment in place of the one that is held, if any.
+func (h *held) replace(seq uint64, e entry) {
+	if h.put(seq, e) {
+		return
+	}
+	i, _ := h.block(seq)
+	_, rank := h.blocks[i].place(seq)
+	h.blocks[i].entries[rank] = e
+}
+
 // remove forgets a segment that cannot be read any more, if it still is what the caller saw.
 func (h *held) remove(seq uint64, seen entry) bool {
 	if e, ok := h.get(seq); !ok || e != seen {

@@ -14,9 +14,6 @@ import (
 	"github.com/streembit/edge/transport"
 )
 
-// fleetStream is reserved for the fleet log, which is not kept here.
-const fleetStream = "fleet"
-
 // Put keeps a segment. nil means that it is fsynced, now or before. Otherwise the error is a *transport.Refusal that
 // says why, wraps ErrClosed, or is ctx.Err(), when ctx ended before the write began: once it has begun Put sees it
 // through. Segments are proven in the caller's goroutine and share fsyncs, so many Puts at a time are cheapest. Put keeps
@@ -74,13 +71,16 @@ func (s *Store) answer(err error) error {
 func (s *Store) prove(segment []byte) (*journal.Segment, error) {
 	f := s.o.Fleet()
 	seg, err := journal.Open(segment, f.ID())
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, s.refuse(transport.RefusedInvalid, err.Error())
-	case !f.Is(seg.Chain.Device, fleet.Device):
-		return nil, s.refuse(transport.RefusedNotAllowed, fmt.Sprintf("%s is not enrolled as a device: add it with streembit fleet add", seg.Chain.Device))
-	case seg.Kind == journal.KindFleet || seg.Chain.Stream == fleetStream:
-		return nil, s.refuse(transport.RefusedNotAllowed, fmt.Sprintf("stream %q, kind %d: the fleet log does not go this way", seg.Chain.Stream, seg.Kind))
+	}
+	switch err = transport.Admit(f, seg); {
+	case errors.Is(err, fleet.ErrRevoked):
+		return nil, s.refuse(transport.RefusedRevoked, err.Error())
+	case errors.Is(err, fleet.ErrNotMember):
+		return nil, s.refuse(transport.RefusedNotAllowed, fmt.Sprintf("%s is not enrolled as a device: %v", seg.Chain.Device, err))
+	case err != nil:
+		return nil, s.refuse(transport.RefusedNotAllowed, err.Error())
 	}
 	return seg, nil
 }
@@ -89,16 +89,18 @@ func (s *Store) prove(segment []byte) (*journal.Segment, error) {
 type decision struct {
 	flight *flight       // the place is the caller's
 	wait   chan struct{} // another Put decides first
-	rival  *entry        // another segment stands in the place
+	rival  *entry        // another segment stands in the place …
+	yields bool          // … and a revocation says that it is not the one that counts
 	next   *entry        // this successor must be seen to name seg as its predecessor
 	err    error
 }
 
 // claim takes the place of a segment for the caller, who must land it. No flight and no error: it is held already.
 func (s *Store) claim(ctx context.Context, seg *journal.Segment) (*flight, error) {
-	var linked entry
+	var linked, displaced entry
+	cut := s.scope(seg.Chain)
 	for {
-		d := s.tryClaim(seg, linked)
+		d := s.tryClaim(seg, cut, linked, displaced)
 		switch {
 		case d.err != nil:
 			return nil, d.err
@@ -109,9 +111,10 @@ func (s *Store) claim(ctx context.Context, seg *journal.Segment) (*flight, error
 				return nil, ctx.Err()
 			}
 		case d.rival != nil:
-			if err := s.fork(ctx, seg, *d.rival); err != nil {
+			if err := s.fork(ctx, seg, *d.rival); err != nil && !d.yields {
 				return nil, err
 			}
+			displaced = *d.rival
 		case d.next != nil:
 			if err := s.checkNext(seg, *d.next); err != nil {
 				return nil, err
@@ -123,7 +126,7 @@ func (s *Store) claim(ctx context.Context, seg *journal.Segment) (*flight, error
 	}
 }
 
-func (s *Store) tryClaim(seg *journal.Segment, linked entry) decision {
+func (s *Store) tryClaim(seg *journal.Segment, cut scope, linked, displaced entry) decision {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h := s.chains[seg.Chain]
@@ -131,19 +134,25 @@ func (s *Store) tryClaim(seg *journal.Segment, linked entry) decision {
 		h = &held{chain: seg.Chain, flights: map[uint64]*flight{}}
 		s.chains[seg.Chain] = h
 	}
-	if e, ok := h.get(seg.Seq); ok && e.hash == seg.Hash {
+	rival, taken := h.get(seg.Seq)
+	vouched := cut.vouches(h, seg)
+	switch {
+	case taken && rival.hash == seg.Hash:
 		return decision{}
-	} else if ok {
-		return decision{rival: &e}
+	case taken && !vouched:
+		return decision{rival: &rival}
 	}
 	if wait := h.contested(seg); wait != nil {
 		return decision{wait: wait}
 	}
-	if e, ok := h.get(seg.Seq - 1); ok && seg.Seq > 0 && e.hash != seg.Prev {
+	if e, ok := h.get(seg.Seq - 1); ok && seg.Seq > 0 && e.hash != seg.Prev && !vouched {
 		return decision{err: s.refuse(transport.RefusedFork, fmt.Sprintf("seq %d does not continue the seq %d that is held", seg.Seq, seg.Seq-1))}
 	}
-	if e, ok := h.get(seg.Seq + 1); ok && seg.Seq+1 != 0 && e != linked {
+	if e, ok := h.get(seg.Seq + 1); ok && seg.Seq+1 != 0 && e != linked && !cut.ends(seg.Seq) {
 		return decision{next: &e}
+	}
+	if taken && rival != displaced {
+		return decision{rival: &rival, yields: true}
 	}
 	fl := &flight{hash: seg.Hash, prev: seg.Prev, done: make(chan struct{})}
 	h.flights[seg.Seq] = fl
@@ -184,10 +193,12 @@ func (s *Store) checkNext(seg *journal.Segment, next entry) error {
 func (s *Store) settle(seg *journal.Segment, p wal.Pos) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h := s.chains[seg.Chain] // a chain with a flight is never taken out
-	if h.put(seg.Seq, entry{hash: seg.Hash, file: uint32(p.File), off: uint32(p.Off)}) {
-		s.announce(seg.Chain, seg.Seq)
+	h := s.chains[seg.Chain]                                                            // a chain with a flight is never taken out
+	h.replace(seg.Seq, entry{hash: seg.Hash, file: uint32(p.File), off: uint32(p.Off)}) // another one only where a revocation vouches for seg
+	if e, ok := h.get(seg.Seq - 1); ok && seg.Seq > 0 && e.hash != seg.Prev {
+		h.remove(seg.Seq-1, e) // of a branch that does not count
 	}
+	s.announce(seg.Chain, seg.Seq)
 }
 
 // land ends a flight, whether it reached the disk or not.

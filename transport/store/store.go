@@ -47,6 +47,7 @@ type Options struct {
 type Stats struct {
 	Chains   int
 	Segments int
+	Revoked  int   // segments held that count no more: a revocation took them from their chains
 	Bytes    int64 // on disk
 	Quota    int64 // 0 = none
 	Forks    int   // proofs kept
@@ -124,7 +125,8 @@ func (s *Store) isClosed() bool {
 	}
 }
 
-// Held returns what is held of the chains of device, or of all for the zero ID, ordered by chain.
+// Held returns what is held and counts of the chains of device, or of all for the zero ID, ordered by chain. What a revocation took from a
+// chain is neither told nor given out, at once when the fleet changes.
 func (s *Store) Held(ctx context.Context, device edge.ID) ([]transport.Held, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -136,7 +138,7 @@ func (s *Store) Held(ctx context.Context, device edge.ID) ([]transport.Held, err
 		if device != (edge.ID{}) && c.Device != device {
 			continue
 		}
-		if spans := h.spans(); len(spans) > 0 {
+		if spans := s.scope(c).clip(h, h.spans()); len(spans) > 0 {
 			out = append(out, transport.Held{Chain: c, Spans: spans})
 		}
 	}
@@ -158,13 +160,14 @@ func compareChains(a, b journal.Chain) int {
 // cannot be read back is logged and counts as not held from then on. An error of visit, or of ctx, ends it.
 func (s *Store) Fetch(ctx context.Context, chain journal.Chain, span transport.Span, visit func(segment []byte) error) error {
 	for seq := span.First; seq <= span.Last; seq++ {
+		cut := s.scope(chain)
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		s.mu.Lock()
 		at, e, ok := s.from(chain, seq)
 		s.mu.Unlock()
-		if !ok || at > span.Last {
+		if !ok || at > span.Last || !cut.counts(at, e.hash) {
 			return nil
 		}
 		seq = at
@@ -208,11 +211,13 @@ func (s *Store) Stats() Stats {
 	defer s.mu.Unlock()
 	st := s.stats
 	st.Refused = maps.Clone(s.stats.Refused)
-	for _, h := range s.chains {
-		if n := h.count(); n > 0 {
+	for c, h := range s.chains {
+		n, all := s.scope(c).count(h), h.count()
+		if n > 0 {
 			st.Chains++
-			st.Segments += n
 		}
+		st.Segments += n
+		st.Revoked += all - n
 	}
 	st.Quota, st.Forks = s.o.Quota, len(s.forks)
 	if s.log != nil {

@@ -5,6 +5,7 @@ package transporttest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -44,8 +45,10 @@ func (s *Store) Put(_ context.Context, segment []byte) error {
 	if err != nil {
 		return &transport.Refusal{Reason: transport.RefusedInvalid, Detail: err.Error()}
 	}
-	if !s.fleet().Is(seg.Chain.Device, fleet.Device) {
-		return &transport.Refusal{Reason: transport.RefusedNotAllowed, Detail: seg.Chain.Device.String()}
+	if err := transport.Admit(s.fleet(), seg); errors.Is(err, fleet.ErrRevoked) {
+		return &transport.Refusal{Reason: transport.RefusedRevoked, Detail: err.Error()}
+	} else if err != nil {
+		return &transport.Refusal{Reason: transport.RefusedNotAllowed, Detail: err.Error()}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
