@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package enroll is how a newcomer and a fleet come to know each other before either can prove itself by the fleet log: the code that a device
-// shows to a person, the claim token on a boot partition, and the proofs that both give. It does no I/O.
+// shows to a person, the claim token on a boot partition, and the proofs that both give. It does no I/O but for the file of a Queue.
 //
 // A device makes a Code; whoever has seen it can approve the device (Approve), and nobody else can, since the approval proves the code's
 // secret. A token (NewToken) lets devices claim membership without a person; the claim proves the token's secret over both peers' keys, so that it
-// cannot be carried to another hub or used for another device.
+// cannot be carried to another hub or used for another device. A hub keeps both in a Queue.
 package enroll
 
 import (
