@@ -30,9 +30,12 @@ type Publisher struct {
 	life    context.Context
 	stop    context.CancelFunc
 
-	mu     sync.Mutex
-	closed bool
-	puts   sync.WaitGroup
+	mu       sync.Mutex
+	closed   bool
+	puts     sync.WaitGroup
+	changed  chan struct{} // closed and replaced when the fleet changed
+	known    *fleet.Fleet
+	enrolled []fleet.Grant // the hubs of known
 }
 
 // putLimit is how long one hub may take for one segment before it counts as missed; repair brings it later.
@@ -44,10 +47,11 @@ const straggle = 500 * time.Millisecond
 // busyPause is the least time before a hub whose queue is full is asked again.
 const busyPause = 10 * time.Millisecond
 
-// NewPublisher returns a Publisher. fleet is asked anew for each segment, so hubs may come and go. Close it.
+// NewPublisher returns a Publisher. fleet is asked anew with each answer of a hub, so hubs may come and go. Close it.
 func NewPublisher(put Putter, fleet func() *fleet.Fleet) *Publisher {
 	life, stop := context.WithCancel(context.Background())
-	return &Publisher{put: put, fleet: fleet, observe: func(edge.ID, error) {}, limit: putLimit, life: life, stop: stop}
+	return &Publisher{put: put, fleet: fleet, observe: func(edge.ID, error) {}, limit: putLimit, life: life, stop: stop,
+		changed: make(chan struct{})}
 }
 
 // Observe has f called with the answer of every hub, those that come after Publish has returned included; nil is an ack.
@@ -63,42 +67,108 @@ func (p *Publisher) Close() {
 	p.puts.Wait()
 }
 
+// FleetChanged has the publications that are under way judged anew at once: by the hubs of the fleet as it is now, those that were revoked
+// counting no more and those that came being asked. Without it they notice with the next answer of a hub.
+func (p *Publisher) FleetChanged() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+// Count returns what copies on the hubs in acked are worth now. Of a fleet without hubs it is a receipt without targets, which is not published.
+func (p *Publisher) Count(c journal.Chain, seq uint64, acked []edge.ID) Receipt {
+	_, hubs := p.hubs()
+	return targets(hubs, c, seq, acked)
+}
+
 // Publish sends a segment to those hubs of its bucket that are not in acked, and returns as soon as it is forgettable,
 // or all hubs have answered, or ctx ends. Slower hubs still get it after Publish has returned. The error wraps
 // ErrNotQuorum when the segment is not published yet; the receipt is valid even then, and its Acked may be handed in
 // next time.
 func (p *Publisher) Publish(ctx context.Context, seg *journal.Segment, acked []edge.ID) (Receipt, error) {
-	r, err := p.targets(seg, acked)
-	if err != nil {
-		return r, err
-	}
-	settled := make(chan struct{})
-	defer close(settled)
-	answers, err := p.send(r, seg.Bytes(), settled)
-	if err != nil {
-		return r, err
-	}
+	w := &publication{p: p, seg: seg, acked: slices.Clone(acked), asked: map[edge.ID]bool{}, errs: map[edge.ID]error{},
+		answers: make(chan answer), settled: make(chan struct{})}
+	defer close(w.settled)
 	var grace <-chan time.Time
-	for open := len(r.Targets) - len(r.Acked); open > 0 && !r.Forgettable(); open-- {
+	for {
+		changed := p.changes()
+		r, open, err := w.judge()
+		if err != nil {
+			return r, err
+		}
+		if r.Forgettable() || open == 0 {
+			return p.verdict(r, nil)
+		}
 		if grace == nil && r.Published() {
 			t := time.NewTimer(straggle)
 			defer t.Stop()
 			grace = t.C
 		}
 		select {
-		case a := <-answers:
-			if a.err == nil {
-				r.Acked = append(r.Acked, a.hub)
-			} else {
-				r.Errors = append(r.Errors, a.err)
-			}
+		case a := <-w.answers:
+			w.take(a)
+		case <-changed:
 		case <-grace:
-			return r, nil
+			return p.verdict(r, nil)
 		case <-ctx.Done():
 			return p.verdict(r, ctx.Err())
 		}
 	}
-	return p.verdict(r, nil)
+}
+
+// publication is one call of Publish.
+type publication struct {
+	p       *Publisher
+	seg     *journal.Segment
+	acked   []edge.ID
+	asked   map[edge.ID]bool
+	errs    map[edge.ID]error // of those that answered
+	order   []edge.ID         // in which they did
+	answers chan answer
+	settled chan struct{}
+
+	fleet   *fleet.Fleet
+	targets []fleet.Grant // by it
+}
+
+type answer struct {
+	hub edge.ID
+	err error
+}
+
+// judge returns the receipt by the fleet as it is now and how many of its hubs have not answered; hubs that were not asked yet are asked.
+func (w *publication) judge() (r Receipt, open int, err error) {
+	if f, hubs := w.p.hubs(); f != w.fleet {
+		w.fleet, w.targets = f, targets(hubs, w.seg.Chain, w.seg.Seq, nil).Targets
+	}
+	if len(w.targets) == 0 {
+		return Receipt{}, 0, fmt.Errorf("transport: publishing: %w: %w", ErrNotQuorum, ErrNoHubs)
+	}
+	r.Targets = w.targets
+	for _, t := range r.Targets {
+		switch {
+		case slices.Contains(w.acked, t.Member):
+			r.Acked = append(r.Acked, t.Member)
+		case w.errs[t.Member] == nil:
+			open++
+		}
+	}
+	for _, hub := range w.order {
+		if slices.ContainsFunc(r.Targets, func(t fleet.Grant) bool { return t.Member == hub }) {
+			r.Errors = append(r.Errors, w.errs[hub])
+		}
+	}
+	return r, open, w.send(r)
+}
+
+func (w *publication) take(a answer) {
+	if a.err == nil {
+		w.acked = append(w.acked, a.hub)
+		return
+	}
+	w.errs[a.hub] = a.err
+	w.order = append(w.order, a.hub)
 }
 
 func (p *Publisher) verdict(r Receipt, cause error) (Receipt, error) {
@@ -119,11 +189,25 @@ func (p *Publisher) verdict(r Receipt, cause error) (Receipt, error) {
 	return r, err
 }
 
-func (p *Publisher) targets(seg *journal.Segment, acked []edge.ID) (Receipt, error) {
-	hubs := p.fleet().Hubs()
-	if len(hubs) == 0 {
-		return Receipt{}, fmt.Errorf("transport: publishing: %w: %w", ErrNotQuorum, ErrNoHubs)
+func (p *Publisher) changes() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.changed
+}
+
+// hubs returns the fleet as it is now and its hubs. They are looked up once for each fleet: it may have ten thousand members.
+func (p *Publisher) hubs() (*fleet.Fleet, []fleet.Grant) {
+	f := p.fleet()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if f != p.known {
+		p.known, p.enrolled = f, f.Hubs()
 	}
+	return f, p.enrolled
+}
+
+// targets is the receipt of a segment among the hubs.
+func targets(hubs []fleet.Grant, c journal.Chain, seq uint64, acked []edge.ID) Receipt {
 	byID := make(map[edge.ID]fleet.Grant, len(hubs))
 	ids := make([]edge.ID, 0, len(hubs))
 	for _, h := range hubs {
@@ -131,47 +215,49 @@ func (p *Publisher) targets(seg *journal.Segment, acked []edge.ID) (Receipt, err
 		ids = append(ids, h.Member)
 	}
 	var r Receipt
-	for _, id := range Place(seg.Chain.Bucket(seg.Seq).Key(), ids) {
+	for _, id := range Place(c.Bucket(seq).Key(), ids) {
 		r.Targets = append(r.Targets, byID[id])
 		if slices.Contains(acked, id) {
 			r.Acked = append(r.Acked, id)
 		}
 	}
-	return r, nil
+	return r
 }
 
-type answer struct {
-	hub edge.ID
-	err error
-}
-
-// send starts one put per hub that has no copy yet. They outlive the call that began them, up to the limit; but a hub
+// send starts one put per hub that has no copy and was not asked yet. They outlive the call that began them, up to the limit; but a hub
 // whose queue is full is asked again only until the call is settled, so that a frozen one holds nothing up.
-func (p *Publisher) send(r Receipt, segment []byte, settled <-chan struct{}) (<-chan answer, error) {
+func (w *publication) send(r Receipt) error {
+	p := w.p
 	p.mu.Lock() // so that no put begins once Close waits
 	defer p.mu.Unlock()
 	if p.closed {
-		return nil, fmt.Errorf("transport: publishing: %w: %w", ErrNotQuorum, ErrClosed)
+		return fmt.Errorf("transport: publishing: %w: %w", ErrNotQuorum, ErrClosed)
 	}
-	answers := make(chan answer, len(r.Targets))
 	for _, t := range r.Targets {
-		if slices.Contains(r.Acked, t.Member) {
+		if w.asked[t.Member] || slices.Contains(r.Acked, t.Member) {
 			continue
 		}
-		p.puts.Go(func() {
-			ctx, cancel := context.WithTimeout(p.life, p.limit)
-			defer cancel()
-			err := p.put.Put(ctx, t.Member, segment)
-			for busy(err) && pause(settled) {
-				err = p.put.Put(ctx, t.Member, segment)
-			}
-			if p.life.Err() == nil {
-				p.observe(t.Member, err)
-			}
-			answers <- answer{t.Member, err}
-		})
+		w.asked[t.Member] = true
+		p.puts.Go(func() { w.put(t.Member) })
 	}
-	return answers, nil
+	return nil
+}
+
+func (w *publication) put(hub edge.ID) {
+	p := w.p
+	ctx, cancel := context.WithTimeout(p.life, p.limit)
+	defer cancel()
+	err := p.put.Put(ctx, hub, w.seg.Bytes())
+	for busy(err) && pause(w.settled) {
+		err = p.put.Put(ctx, hub, w.seg.Bytes())
+	}
+	if p.life.Err() == nil {
+		p.observe(hub, err)
+	}
+	select {
+	case w.answers <- answer{hub, err}:
+	case <-w.settled:
+	}
 }
 
 func busy(err error) bool {
