@@ -25,10 +25,16 @@ func (n *Node) serveFetch(s network.Stream) {
 	out := &reply{s: s, w: bufio.NewWriterSize(s, 64<<10)}
 	q, err := n.readRequest(s)
 	if err == nil {
+		who, _ := memberID(s.Conn().RemotePeer())
+		reading, done := n.serving.begin(ctx, who)
 		var side sync.WaitGroup
 		side.Go(func() { out.beat(ctx, n.o.KeepAlive) })
 		side.Go(func() { watch(s); cancel() })
-		err = n.fulfil(ctx, q, out)
+		err = n.fulfil(reading, q, out)
+		if ended := reading.lost(); ended != nil && ctx.Err() == nil {
+			err = ended
+		}
+		done()
 		if ctx.Err() == nil {
 			err = errors.Join(err, out.end(err))
 		}
@@ -66,20 +72,40 @@ func watch(s network.Stream) {
 	_, _ = s.Read(b[:])
 }
 
-func (n *Node) fulfil(ctx context.Context, q request, out *reply) error {
+func (n *Node) fulfil(who *reading, q request, out *reply) error {
+	ctx := who.ctx
 	switch q.Op {
 	case opHeld:
 		all, err := n.o.Store.Held(ctx, q.Device)
+		hidden := 0
 		for i := 0; err == nil && i < len(all); i++ {
+			if !who.may(n.o.Fleet(), all[i].Chain) {
+				hidden++
+				continue
+			}
 			err = out.held(all[i], false)
+		}
+		if err == nil && hidden > 0 && hidden == len(all) {
+			return who.refusal(all[0].Chain)
 		}
 		return err
 	case opFetch:
+		if !who.may(n.o.Fleet(), q.Chain) {
+			return who.refusal(q.Chain)
+		}
 		return n.o.Store.Fetch(ctx, q.Chain, q.Span, func(segment []byte) error {
 			return out.frame(frameSegment, segment, false)
 		})
 	default:
-		return n.o.Store.Follow(ctx, func(h transport.Held) error { return out.held(h, true) })
+		if !mayAny(n.o.Fleet(), who.id) {
+			return refuse(transport.RefusedNoRight, "the fleet's log gives you no right to read anything")
+		}
+		return n.o.Store.Follow(ctx, func(h transport.Held) error {
+			if !who.may(n.o.Fleet(), h.Chain) {
+				return nil
+			}
+			return out.held(h, true)
+		})
 	}
 }
 

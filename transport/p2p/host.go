@@ -44,6 +44,9 @@ func limitsFor(hub bool) limits {
 	return limits{low: 40, high: 64, conns: 128, streams: 1024, memory: 128 << 20}
 }
 
+// handshakeLimit is how long a connection may take to say whose it is.
+const handshakeLimit = 10 * time.Second
+
 // connsPerAddress replaces libp2p's default of 8: a site of 20 gateways sits behind one address.
 const connsPerAddress = 128
 
@@ -58,11 +61,12 @@ func (l limits) resources() (network.ResourceManager, error) {
 		Streams: 128, StreamsInbound: 128, StreamsOutbound: 128, Memory: 48 << 20}
 	cfg := rcmgr.PartialLimitConfig{System: all, Transient: half, PeerDefault: one, ServiceDefault: all,
 		ServicePeerDefault: one, ProtocolDefault: all, ProtocolPeerDefault: one}
+	cfg.Transient.Conns, cfg.Transient.ConnsInbound = conns/2, conns/2 // silent handshakes leave room
 	fixed := cfg.Build(rcmgr.DefaultLimits.Scale(l.memory, l.conns))
 	v4 := []rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: connsPerAddress}}
 	v6 := []rcmgr.ConnLimitPerSubnet{{PrefixLength: 64, ConnCount: connsPerAddress}}
 	m, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(fixed), rcmgr.WithMetricsDisabled(),
-		rcmgr.WithLimitPerSubnet(v4, v6))
+		rcmgr.WithLimitPerSubnet(v4, v6), rcmgr.WithConnRateLimiters(handshakes()))
 	if err != nil {
 		return nil, fmt.Errorf("p2p: making resource manager: %w", err)
 	}
@@ -72,6 +76,7 @@ func (l limits) resources() (network.ResourceManager, error) {
 // assembly is a host made from its parts. The package go-libp2p itself and its config link WebRTC and WebTransport
 // whatever the options say, 9 MB of program (docs/decisions/0010-host-from-parts.md); the parts alone do not.
 type assembly struct {
+	guard  *guard
 	host   *bhost.BasicHost
 	swarm  *swarm.Swarm
 	udp    *quicreuse.ConnManager
@@ -89,18 +94,27 @@ func (a *assembly) close() error {
 	return errors.Join(errs...)
 }
 
-func assemble(o Options, key *hostKey) (a *assembly, err error) {
+// assembling is what a host needs to know.
+type assembling struct {
+	key      *hostKey
+	hub      bool
+	announce []string
+	member   func(peer.ID) bool // asked at each decision
+}
+
+func assemble(o assembling) (a *assembly, err error) {
 	a = &assembly{}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.close())
 		}
 	}()
-	l := limitsFor(o.Store != nil)
+	key, l := o.key, limitsFor(o.hub)
 	resources, err := l.resources()
 	if err != nil {
 		return a, err
 	}
+	a.guard = newGuard(resources, o.member)
 	store, err := pstoremem.NewPeerstore()
 	if err != nil {
 		return a, fmt.Errorf("p2p: making peerstore: %w", err)
@@ -113,18 +127,19 @@ func assemble(o Options, key *hostKey) (a *assembly, err error) {
 		return a, fmt.Errorf("p2p: adding own key: %w", err)
 	}
 	bus := eventbus.NewBus()
-	if a.swarm, err = swarm.NewSwarm(self, store, bus, swarm.WithResourceManager(resources),
-		swarm.WithDialTimeout(dialLimit)); err != nil {
+	if a.swarm, err = swarm.NewSwarm(self, store, bus, swarm.WithResourceManager(a.guard),
+		swarm.WithConnectionGater(a.guard), swarm.WithDialTimeout(dialLimit)); err != nil {
 		return a, fmt.Errorf("p2p: making swarm: %w", err)
 	}
-	if err := a.addTransports(key, resources); err != nil {
+	a.swarm.Notify(a.guard)
+	if err := a.addTransports(key, a.guard); err != nil {
 		return a, err
 	}
 	cm, err := connmgr.NewConnManager(l.low, l.high, connmgr.WithGracePeriod(20*time.Second))
 	if err != nil {
 		return a, fmt.Errorf("p2p: making connection manager: %w", err)
 	}
-	factory, err := announcer(o.Announce)
+	factory, err := announcer(o.announce)
 	if err != nil {
 		return a, err
 	}
@@ -136,13 +151,13 @@ func assemble(o Options, key *hostKey) (a *assembly, err error) {
 	return a, nil
 }
 
-func (a *assembly) addTransports(key *hostKey, resources network.ResourceManager) error {
+func (a *assembly) addTransports(key *hostKey, resources *guard) error {
 	muxers := []upgrader.StreamMuxer{{ID: yamux.ID, Muxer: yamux.DefaultTransport}}
 	secure, err := noise.New(noise.ID, key, muxers)
 	if err != nil {
 		return fmt.Errorf("p2p: making noise: %w", err)
 	}
-	up, err := upgrader.New([]sec.SecureTransport{secure}, muxers, nil, resources, nil)
+	up, err := upgrader.New([]sec.SecureTransport{secure}, muxers, nil, resources, resources, upgrader.WithAcceptTimeout(handshakeLimit))
 	if err != nil {
 		return fmt.Errorf("p2p: making upgrader: %w", err)
 	}
@@ -166,7 +181,7 @@ func (a *assembly) addTransports(key *hostKey, resources network.ResourceManager
 		return fmt.Errorf("p2p: making UDP manager: %w", err)
 	}
 	a.closed = append(a.closed, a.udp.Close)
-	datagram, err := quictransport.NewTransport(key, a.udp, nil, nil, resources)
+	datagram, err := quictransport.NewTransport(key, a.udp, nil, resources, resources)
 	if err != nil {
 		return fmt.Errorf("p2p: making QUIC: %w", err)
 	}

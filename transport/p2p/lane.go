@@ -77,9 +77,10 @@ func (n *Node) lane(hub edge.ID) (*lane, error) {
 	if !n.o.Fleet().Is(hub, fleet.Hub) {
 		return nil, fmt.Errorf("p2p: putting: %s is not an enrolled hub: %w", hub, transport.ErrUnreachable)
 	}
-	l := &lane{node: n, hub: hub, wake: make(chan struct{}, 1)}
+	ctx, drop := context.WithCancelCause(n.life)
+	l := &lane{node: n, hub: hub, wake: make(chan struct{}, 1), drop: drop}
 	n.lanes[hub] = l
-	n.tasks.Go(func() { l.run(n.life) })
+	n.tasks.Go(func() { defer drop(nil); l.run(ctx) })
 	return l, nil
 }
 
@@ -88,6 +89,7 @@ type lane struct {
 	node *Node
 	hub  edge.ID
 	wake chan struct{} // holds a token when the writer has to look at the queue
+	drop context.CancelCauseFunc
 
 	mu      sync.Mutex
 	queue   []*parcel // not written yet
@@ -127,7 +129,7 @@ func (l *lane) enqueue(p *parcel) error {
 	waiting := len(l.queue) + len(l.sent)
 	switch wait := time.Until(l.retryAt); {
 	case l.over:
-		return fmt.Errorf("p2p: putting: %w", ErrClosed)
+		return l.cause
 	case waiting == 0 && wait > 0:
 		return fmt.Errorf("p2p: hub %s, next try in %s: %w", l.hub.Short(), wait.Round(time.Millisecond), l.cause)
 	case waiting >= laneSegments || l.bytes+len(p.segment) > laneBytes:
@@ -157,9 +159,15 @@ func (l *lane) poke() {
 	}
 }
 
-// run owns the lane: it holds a stream open while there is work and ends with the node.
+// run owns the lane: it holds a stream open while there is work and ends with the node, or when its hub is none any more.
 func (l *lane) run(ctx context.Context) {
-	defer l.fail(fmt.Errorf("p2p: putting: %w", ErrClosed), true)
+	defer func() {
+		cause := context.Cause(ctx)
+		if l.node.life.Err() != nil {
+			cause = fmt.Errorf("p2p: putting: %w", ErrClosed)
+		}
+		l.fail(cause, true)
+	}()
 	for {
 		select {
 		case <-ctx.Done():

@@ -3,12 +3,15 @@
 package p2p
 
 import (
+	"fmt"
+
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 
 	"github.com/streembit/edge/fleet"
+	"github.com/streembit/edge/transport"
 )
 
 // memberHost lets no stranger's stream reach any protocol that is set on it, the DHT's inbound requests included:
@@ -60,19 +63,69 @@ func (n *Node) isHub(p peer.ID) bool {
 func (n *Node) routable(_ any, p peer.ID) bool       { return n.isHub(p) }
 func (n *Node) askable(_ any, to peer.AddrInfo) bool { return n.isHub(to.ID) }
 
-// FleetChanged applies a new fleet to what is open: connections of former members are closed and forgotten, hubs
-// that are connected already become known to the DHT.
+// FleetChanged applies a new fleet to what is open, before it returns: who is no member any more is cut from connections, look-ups, lanes and streams,
+// what is served to somebody without the right to it ends, and hubs that are connected already become known to the DHT. Then it passes the change on to all
+// connected members, in the background. Call it after each change that did not come by this node's Merge.
 func (n *Node) FleetChanged() {
+	n.apply()
+	n.meetAll()
+}
+
+func (n *Node) apply() {
+	n.parts.guard.review()
+	f := n.o.Fleet()
+	for _, p := range n.dht.RoutingTable().ListPeers() {
+		if !n.isHub(p) {
+			n.dht.RoutingTable().RemovePeer(p)
+		}
+	}
 	for _, p := range n.parts.host.Network().Peers() {
 		switch {
 		case n.isHub(p):
 			n.remember(p)
-		case !n.isMember(p):
-			n.dht.RoutingTable().RemovePeer(p)
+		case !n.isMember(p) && !n.parts.guard.visiting(p):
 			_ = n.parts.host.Network().ClosePeer(p)
-		default:
-			n.dht.RoutingTable().RemovePeer(p)
+			n.parts.host.Peerstore().ClearAddrs(p)
 		}
+		n.rank(p)
+	}
+	n.dropLanes(f)
+	n.serving.review(f)
+}
+
+// dropLanes ends the lanes to those that are no hubs any more: what waits there fails, and goes to other hubs.
+func (n *Node) dropLanes(f *fleet.Fleet) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for hub, l := range n.lanes {
+		if !f.Is(hub, fleet.Hub) {
+			l.drop(fmt.Errorf("p2p: putting: %s is no hub any more: %w", hub, transport.ErrUnreachable))
+			delete(n.lanes, hub)
+		}
+	}
+}
+
+// memberRank makes the connection manager close strangers first. It does not protect members wholly: a hub of a large fleet has more of them than
+// connections, and must close those that were idle longest.
+const memberRank = 100
+
+func (n *Node) rank(p peer.ID) {
+	if n.isMember(p) {
+		n.parts.host.ConnManager().TagPeer(p, "member", memberRank)
+	} else {
+		n.parts.host.ConnManager().UntagPeer(p, "member")
+	}
+}
+
+// arrived is told of each new connection: its dialler says hello.
+func (n *Node) arrived(_ network.Network, c network.Conn) {
+	p := c.RemotePeer()
+	if !n.isMember(p) {
+		return
+	}
+	n.rank(p)
+	if c.Stat().Direction == network.DirOutbound {
+		n.meetSoon(p)
 	}
 }
 

@@ -3,7 +3,8 @@
 // Package p2p is the real transport: a libp2p host assembled from its parts, the fleet's own Kademlia DHT, and the
 // store and fetch protocols. It is the only folder that imports libp2p.
 //
-// Start with New. A Node with a Store is a hub, one without is a client. Only members of the fleet are spoken to.
+// Start with New. A Node with a Store is a hub, one without is a client. Only members of the fleet are spoken to, but for the
+// enrolment: see guard and fleetProtocol for what strangers get. A Newcomer is what is no member yet.
 package p2p
 
 import (
@@ -17,7 +18,9 @@ import (
 
 	dht "github.com/libp2p/go-libp2p-kad-dht"
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
 	"golang.org/x/sync/semaphore"
+	"golang.org/x/time/rate"
 
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/fleet"
@@ -76,6 +79,14 @@ type Node struct {
 	tasks sync.WaitGroup
 	taken *semaphore.Weighted // bytes of segments between wire and disk
 
+	serving  readings
+	twins    *twins
+	meetings meetings
+	telling  *semaphore.Weighted // places for comparing fleets, as the asking side …
+	served   *semaphore.Weighted // … and as the answering one
+	large    *semaphore.Weighted // places for large bundles
+	offers   *rate.Limiter       // of strangers, all together
+
 	mu     sync.Mutex
 	closed bool
 	lanes  map[edge.ID]*lane
@@ -95,19 +106,21 @@ func New(ctx context.Context, o Options) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	parts, err := assemble(o, key)
-	if err != nil {
+	n := &Node{o: o, self: o.Signer.ID(), log: o.Logger, lanes: map[edge.ID]*lane{}, misses: map[edge.ID]miss{},
+		taken: semaphore.NewWeighted(maxTaken), serving: readings{all: map[*reading]struct{}{}}, meetings: meetings{again: map[peer.ID]bool{}},
+		telling: semaphore.NewWeighted(tellPlaces), served: semaphore.NewWeighted(tellPlaces), large: semaphore.NewWeighted(largePlaces),
+		offers: rate.NewLimiter(strangerOffers, 8*strangerOffers)}
+	n.twins = newTwins(n)
+	if n.parts, err = assemble(assembling{key: key, hub: o.Store != nil, announce: o.Announce, member: n.isMember}); err != nil {
 		return nil, err
 	}
-	n := &Node{o: o, self: o.Signer.ID(), log: o.Logger, parts: parts, lanes: map[edge.ID]*lane{}, misses: map[edge.ID]miss{},
-		taken: semaphore.NewWeighted(maxTaken)}
 	n.life, n.stop = context.WithCancel(context.Background())
-	n.host = memberHost{Host: parts.host, node: n}
+	n.host = memberHost{Host: n.parts.host, node: n}
 	if err := n.start(); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
 	if len(listen) > 0 {
-		if err := parts.swarm.Listen(listen...); err != nil {
+		if err := n.parts.swarm.Listen(listen...); err != nil {
 			return nil, errors.Join(fmt.Errorf("p2p: listening on %v: %w", o.Listen, err), n.Close())
 		}
 	}
@@ -115,10 +128,14 @@ func New(ctx context.Context, o Options) (*Node, error) {
 }
 
 func (o *Options) complete() error {
-	switch {
-	case o.Signer == nil || o.Fleet == nil || o.Fleet() == nil:
+	if o.Signer == nil || o.Fleet == nil || o.Fleet() == nil {
 		return errors.New("p2p: starting node: an identity and a fleet are required")
-	case len(o.Secret) != 0 && len(o.Secret) != 32:
+	}
+	return o.defaults()
+}
+
+func (o *Options) defaults() error {
+	if len(o.Secret) != 0 && len(o.Secret) != 32 {
 		return fmt.Errorf("p2p: starting node: secret of %d bytes: want 32", len(o.Secret))
 	}
 	if len(o.Secret) == 0 {
@@ -130,6 +147,9 @@ func (o *Options) complete() error {
 	}
 	if o.HeadMaxAge == 0 {
 		o.HeadMaxAge = 30 * 24 * time.Hour
+	}
+	if o.Sync == 0 {
+		o.Sync = 3 * time.Minute
 	}
 	if o.KeepAlive == 0 {
 		o.KeepAlive = 15 * time.Second
@@ -144,7 +164,13 @@ func (n *Node) start() error {
 		n.host.SetStreamHandler(storeProtocol, n.serveStore)
 		n.host.SetStreamHandler(fetchProtocol, n.serveFetch)
 	}
-	return n.startDHT()
+	if err := n.startDHT(); err != nil {
+		return err
+	}
+	n.parts.host.SetStreamHandler(fleetProtocol, n.serveFleet)
+	n.parts.host.Network().Notify(&network.NotifyBundle{ConnectedF: n.arrived})
+	n.tasks.Go(func() { n.keepUp(n.life) })
+	return nil
 }
 
 // Close ends all work, waits for it and frees the addresses.

@@ -26,7 +26,7 @@ func testSpans(t *testing.T, b *bench) {
 	if err != nil || len(held) != 1 || held[0].Chain != one.Name() || !slices.Equal(held[0].Spans, want) {
 		t.Errorf("held of one device: %v, %v; want %v", held, err, want)
 	}
-	if all, err := client.Held(b.ctx, hub, edge.ID{}); err != nil || len(all) != 2 {
+	if all, err := b.start(t, b.Reader, nil).Held(b.ctx, hub, edge.ID{}); err != nil || len(all) != 2 {
 		t.Errorf("held of all devices: %v, %v", all, err)
 	}
 	if none, err := client.Held(b.ctx, hub, b.Reader.ID()); err != nil || len(none) != 0 {

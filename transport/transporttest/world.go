@@ -68,10 +68,33 @@ func NewWorld(t testing.TB, hubs, devices int) *World {
 // Fleet returns the fleet as it is now.
 func (w *World) Fleet() *fleet.Fleet { return w.fleet.Load() }
 
-// Grant adds to the fleet's log. Not concurrently.
+// Grant adds to the fleet's log; each is the newest word on its member, whatever its Serial. Not concurrently.
 func (w *World) Grant(t testing.TB, grants ...fleet.Grant) {
 	t.Helper()
+	for i := range grants {
+		grants[i].Serial = 0
+	}
 	f, err := w.Fleet().Grant(fleet.Author{Key: w.owner}, time.Now(), grants...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.fleet.Store(f)
+}
+
+// Revoke takes everything from a member, its chains included. Not concurrently.
+func (w *World) Revoke(t testing.TB, member edge.ID) {
+	t.Helper()
+	f, err := w.Fleet().Revoke(fleet.Author{Key: w.owner}, time.Now(), member, nil, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.fleet.Store(f)
+}
+
+// Amend makes the next version of the fleet's state. Not concurrently.
+func (w *World) Amend(t testing.TB, change func(*fleet.State)) {
+	t.Helper()
+	f, err := w.Fleet().Amend(w.owner, time.Now(), change)
 	if err != nil {
 		t.Fatal(err)
 	}
