@@ -58,6 +58,7 @@ const (
 	GapRecovery GapReason = 2 // the log was damaged, what could not be read back is gone
 	GapSpool    GapReason = 3 // readings were dropped before they got a seq
 	GapDropped  GapReason = 4 // a segment could not be sealed or written
+	GapFork     GapReason = 5 // somebody else with the device's key took the segments' places, and they could not be sealed again
 )
 
 func (r GapReason) String() string {
@@ -70,6 +71,8 @@ func (r GapReason) String() string {
 		return "spool full"
 	case GapDropped:
 		return "not writable"
+	case GapFork:
+		return "forked chain"
 	}
 	return "unknown"
 }

@@ -48,8 +48,9 @@ type chain struct {
 	tip     *journal.Link
 	order   uint64
 	spooled uint64
-	items   []item // by seq, none done
-	epoch   uint64 // of the newest segment
+	items   []item           // by seq, none done
+	epoch   uint64           // of the newest segment
+	own     *journal.Keyring // opens what was sealed in it since Open; nil until it is renewed. Its stream's mutex guards it.
 
 	next     uint64   // unpublished items from this seq on were not taken yet
 	failed   []uint64 // taken before, to be tried again, ascending

@@ -118,6 +118,7 @@ type Outbox struct {
 	first     uint64     // number of the log's first file; guarded by shrinking
 
 	mu       sync.Mutex
+	forks    []journal.Fork
 	streams  map[string]*stream
 	chains   map[journal.Incarnation]*chain
 	ring     []*chain // in the order in which Take asks them
@@ -142,6 +143,7 @@ func Open(ctx context.Context, o Options) (*Outbox, Recovery, error) {
 		return nil, Recovery{}, err
 	}
 	b := &Outbox{o: o, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	b.loadForks()
 	rec, err := b.load(ctx)
 	if err != nil {
 		return nil, Recovery{}, err
@@ -214,8 +216,12 @@ type Status struct {
 	Sealed    uint64 // segments made since Open
 	Published uint64 // segments that became published since Open
 	Forgotten uint64 // segments of which the copy was dropped while only one hub had it, since Open: quota pressure
-	GivenUp   uint64 // segments dropped before they were published, since Open: quota pressure
+	GivenUp   uint64 // segments dropped before they were published, since Open: quota pressure, or a fork
 	LostRead  uint64 // readings in them
+	Fallen    uint64 // segments that were published and are not any more, since Open: their hubs are none now
+	Renewed   uint64 // incarnations given up because of a fork, since Open
+	Resealed  uint64 // segments that were sealed again in another incarnation for it, since Open
+	Forks     int    // places that somebody else with the device's key took: see Forks
 	Gaps      int    // gaps that no segment tells yet
 	LastSync  time.Duration
 	MeanSync  time.Duration
@@ -232,6 +238,7 @@ func (b *Outbox) Status() Status {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	st, oldest := b.counters, uint64(math.MaxUint64)
+	st.Forks = len(b.forks)
 	st.Quota, st.Streams, st.Tips = b.o.Quota, map[string]journal.Chain{}, map[string]journal.Link{}
 	for _, c := range b.chains {
 		for i := range c.items {

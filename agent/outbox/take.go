@@ -226,6 +226,11 @@ func (b *Outbox) read(w chosen) (*journal.Segment, error) {
 	if b.log == nil {
 		return nil, fmt.Errorf("outbox: reading: %w", b.failed)
 	}
+	return b.readLocked(w)
+}
+
+// readLocked is read for a caller that holds life and knows that the log is open.
+func (b *Outbox) readLocked(w chosen) (*journal.Segment, error) {
 	for {
 		frame, err := b.log.Read(w.item.pos())
 		var seg *journal.Segment
@@ -379,6 +384,9 @@ func (b *Outbox) later(c *chain, it *item) {
 	}
 	heap.Push(&b.retries, retry{time.Now().Add(pause), c, it.seq})
 }
+
+// now offers a published item again at once. The caller holds mu.
+func (b *Outbox) now(c *chain, it *item) { heap.Push(&b.retries, retry{time.Now(), c, it.seq}) }
 
 // finish takes an item out for good and leaves an ack that says so. The caller holds mu; it is invalid afterwards.
 func (b *Outbox) finish(c *chain, it *item, s state) {
