@@ -183,7 +183,11 @@ func (v *view) byOperator(writer edge.ID, rights []Right, wall int64, e Entry) {
 		ok = known && v.mayEnrol(rights, g, g.Roles)
 	case e.Policy != nil:
 		p := e.Policy
-		ok = v.mayEnrol(rights, &Grant{Member: p.Executor, Labels: p.Labels, Site: p.Site}, p.Roles)
+		those := &Grant{Member: p.Executor, Labels: p.Labels, Site: p.Site}
+		if p.Executor == writer { // itself, bound by its rights in each grant anyway; it is not one of those whom it may enrol
+			those.Member = edge.ID{}
+		}
+		ok = v.mayEnrol(rights, those, p.Roles)
 	}
 	if !ok {
 		v.ignored++
