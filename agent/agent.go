@@ -22,6 +22,15 @@ import (
 // Publisher brings a segment to its hubs; *transport.Publisher is one. acked are the hubs that have it already.
 type Publisher interface {
 	Publish(ctx context.Context, seg *journal.Segment, acked []edge.ID) (transport.Receipt, error)
+	// Count says what copies on the hubs in acked are worth now.
+	Count(c journal.Chain, seq uint64, acked []edge.ID) transport.Receipt
+	// FleetChanged has what is under way judged by the fleet as it is now.
+	FleetChanged()
+}
+
+// Rivals fetches from a hub what it holds of one of the device's own chains; p2p.Node is one. visit's slice is valid during the visit only.
+type Rivals interface {
+	Fetch(ctx context.Context, hub edge.ID, chain journal.Chain, span transport.Span, visit func(segment []byte) error) error
 }
 
 // Heads puts a signed header where readers find it: a hint of how far a chain goes.
@@ -40,6 +49,7 @@ type Config struct {
 	Outbox    *outbox.Outbox
 	Unsealed  []outbox.Spooled // what outbox.Open recovered
 	Publisher Publisher
+	Rivals    Rivals    // to see with what a hub contradicts a segment; nil: a fork is only logged and nothing renewed
 	Heads     Heads     // may be nil
 	Hubs      *Hubs     // told by the publisher how each hub answers
 	Receipts  *Receipts // may be nil
@@ -104,6 +114,13 @@ func (a *Agent) Run(ctx context.Context) error {
 	batchers.Wait()
 	drains.Wait()
 	return failed
+}
+
+// FleetChanged applies a new fleet at once: hubs that are none any more count in no quorum, what only they had is published again, and new hubs
+// get what is still here. Readers need no call: each batch asks who they are. Safe to call at any time while Run runs.
+func (a *Agent) FleetChanged() {
+	a.cfg.Publisher.FleetChanged()
+	a.drain.recount()
 }
 
 // stamp gives the samples of one read their common time.

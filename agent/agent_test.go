@@ -111,6 +111,12 @@ func (w *world) Publish(_ context.Context, seg *journal.Segment, _ []edge.ID) (t
 	return r, nil
 }
 
+func (w *world) Count(journal.Chain, uint64, []edge.ID) transport.Receipt {
+	return transport.Receipt{Targets: []fleet.Grant{{Member: w.hub}, {Member: edge.ID{2}}}, Acked: []edge.ID{w.hub, {2}}}
+}
+
+func (w *world) FleetChanged() {}
+
 func (w *world) PutHead(context.Context, []byte) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -449,6 +455,10 @@ func (stuck) Publish(ctx context.Context, _ *journal.Segment, _ []edge.ID) (tran
 	<-ctx.Done()
 	return transport.Receipt{}, ctx.Err()
 }
+
+func (stuck) Count(journal.Chain, uint64, []edge.ID) transport.Receipt { return transport.Receipt{} }
+
+func (stuck) FleetChanged() {}
 
 // talker is a sensor whose readings are long words that do not compress.
 type talker struct{ r *rand.Rand }

@@ -38,6 +38,7 @@ func newDrain(c Config) *drain {
 // run publishes until ctx ends and waits for what is on its way. The error is that of an outbox that gives nothing out
 // any more.
 func (d *drain) run(ctx context.Context) error {
+	d.recount() // the fleet may have changed since the last run
 	ctx, stop := context.WithCancel(ctx)
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
@@ -77,6 +78,7 @@ func (d *drain) publish(ctx context.Context, it outbox.Item) {
 			d.cfg.Logger.Error("receipt not noted", "chain", it.Segment.Chain, "seq", it.Segment.Seq, "err", nerr)
 		}
 	}
+	d.resolve(ctx, it.Segment, r)
 	if aerr := d.cfg.Outbox.Ack(it, r); aerr != nil {
 		d.cfg.Logger.Error("acknowledgement not kept, the segment is published once more", "chain", it.Segment.Chain, "seq", it.Segment.Seq, "err", aerr)
 	}
@@ -85,6 +87,13 @@ func (d *drain) publish(ctx context.Context, it outbox.Item) {
 	}
 	if ctx.Err() == nil || r.Published() { // at the stop it says nothing about the hubs
 		d.learn(r, err)
+	}
+}
+
+// recount has the outbox judge what is published by the fleet as it is now.
+func (d *drain) recount() {
+	if n := d.cfg.Outbox.Recount(d.cfg.Publisher.Count); n > 0 {
+		d.cfg.Logger.Warn("hubs that had the only copies are no hubs any more, segments are published again", "segments", n)
 	}
 }
 

@@ -33,13 +33,17 @@ type OutboxStatus struct {
 	Forgotten    uint64            `json:"forgotten"`     // segments dropped while only one hub had them: quota pressure
 	GivenUp      uint64            `json:"given_up"`      // segments dropped before they were published: quota pressure
 	LostReadings uint64            `json:"lost_readings"` // readings in those
+	Fallen       uint64            `json:"fallen"`        // segments published once more because their hubs are none now
+	Forks        int               `json:"forks"`         // ALARM if not 0: places in its chains that somebody else with its key took
+	Renewed      uint64            `json:"renewed"`       // incarnations given up for that, since the start
 	Error        string            `json:"error,omitempty"`
 	Chains       map[string]string `json:"chains"` // the chain that each stream writes
 }
 
 func describeOutbox(o outbox.Status) OutboxStatus {
 	s := OutboxStatus{Pending: o.Pending, Held: o.Held, Readings: o.Readings, Bytes: o.Bytes, Published: o.Published,
-		Forgotten: o.Forgotten, GivenUp: o.GivenUp, LostReadings: o.LostRead, Error: o.Failed, Chains: map[string]string{}}
+		Forgotten: o.Forgotten, GivenUp: o.GivenUp, LostReadings: o.LostRead, Fallen: o.Fallen,
+		Forks: o.Forks, Renewed: o.Renewed, Error: o.Failed, Chains: map[string]string{}}
 	for stream, c := range o.Streams {
 		s.Chains[stream] = c.String()
 	}

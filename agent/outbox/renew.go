@@ -23,7 +23,7 @@ var ErrNoFork = errors.New("the two segments prove no fork")
 //
 // Call it for each segment that a hub refuses as a fork, before Ack. ErrNoEpoch: the stream was not started since Open, call it again then.
 func (b *Outbox) Renew(ctx context.Context, mine, rival *journal.Segment) error {
-	if !contradicts(mine, rival) {
+	if !Contradicts(mine, rival) {
 		return fmt.Errorf("outbox: renewing %s at seq %d: %w", mine.Chain, mine.Seq, ErrNoFork)
 	}
 	if err := b.keepFork(journal.Fork{A: slices.Clone(mine.SignedHeader()), B: slices.Clone(rival.SignedHeader())}); err != nil {
@@ -44,8 +44,8 @@ func (b *Outbox) Renew(ctx context.Context, mine, rival *journal.Segment) error 
 	return err
 }
 
-// contradicts reports whether two segments of one chain cannot both stand in it.
-func contradicts(a, b *journal.Segment) bool {
+// Contradicts reports whether two segments of one chain cannot both stand in it.
+func Contradicts(a, b *journal.Segment) bool {
 	switch {
 	case a.Chain != b.Chain:
 		return false
