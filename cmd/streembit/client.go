@@ -49,10 +49,10 @@ func dial(ctx context.Context, log *slog.Logger, dir stateDir) (*client, error) 
 	}
 	if !c.fleet.Is(key.ID(), fleet.Collector) {
 		return nil, cli.Try(fmt.Errorf("%s may not collect in fleet %s: %w", key.ID(), c.fleet.State().Name, journal.ErrNotReader),
-			"streembit fleet add %s --role collector --name server --reader %s", key.ID(), cli.Quote(dir.readerPub()))
+			"streembit fleet grant %s --role collector --name server --reader %s", key.ID(), cli.Quote(dir.readerPub()))
 	}
 	if len(c.fleet.Hubs()) == 0 {
-		return nil, cli.Try(transport.ErrNoHubs, "streembit fleet add ID --role hub --name hub-1 --addr /ip4/ADDRESS/tcp/32321")
+		return nil, cli.Try(transport.ErrNoHubs, "streembit fleet grant ID --role hub --name hub-1 --addr /ip4/ADDRESS/tcp/32321")
 	}
 	c.node, err = p2p.New(ctx, p2p.Options{Signer: key, Fleet: func() *fleet.Fleet { return c.fleet }, Logger: log.With("part", "p2p")})
 	if err != nil {

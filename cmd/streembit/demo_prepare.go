@@ -66,7 +66,7 @@ func (d *demo) collectorConfig() string { return filepath.Join(d.dir, "collector
 func (d *demo) enrolAll(ctx context.Context) (*fleet.Fleet, error) {
 	dir := fleetDir(filepath.Join(d.dir, "fleet"))
 	now := time.Now()
-	f, err := foundFleet(dir, "demo", now)
+	f, by, err := foundFleet(d.app, dir, "demo", "", now) // a fleet for a minute: no passphrase
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +90,7 @@ func (d *demo) enrolAll(ctx context.Context) (*fleet.Fleet, error) {
 		fleet.Grant{Member: me.ID, Name: "server", Roles: fleet.Collector,
 			Rights: []fleet.Right{{Do: fleet.Read, On: []string{"*"}, What: []string{"*"}}}, Reader: me.public})
 	for _, g := range grants {
-		if f, err = enrol(f, dir, g, now); err != nil {
+		if f, err = enrol(f, by, g, now); err != nil {
 			return nil, err
 		}
 	}

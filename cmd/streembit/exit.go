@@ -9,8 +9,10 @@ import (
 	"github.com/streembit/edge/cmd/internal/cli"
 	"github.com/streembit/edge/collector"
 	"github.com/streembit/edge/fleet"
+	"github.com/streembit/edge/fleet/enroll"
 	"github.com/streembit/edge/journal"
 	"github.com/streembit/edge/transport"
+	"github.com/streembit/edge/transport/p2p"
 )
 
 // errUnverified is wrapped when readings are missing or do not verify.
@@ -22,7 +24,10 @@ func outcome() cli.Program {
 		{Is: cli.Wraps(errUnverified, journal.ErrForeignSigner, journal.ErrTampered, journal.ErrFork, journal.ErrMalformed, journal.ErrNotCanonical,
 			journal.ErrBadSeq, journal.ErrForeignChain, journal.ErrSealed), Code: cli.Unverified, Try: "streembit pull all --format jsonl >/dev/null"},
 		{Is: cli.Is[*transport.Refusal], Code: cli.Refused, Try: "streembit fleet show"},
-		{Is: cli.Wraps(fleet.ErrNotOwner, fleet.ErrWrongFleet, fleet.ErrRollback, fleet.ErrBadGrant, journal.ErrNotReader, journal.ErrWrongFleet),
+		{Is: cli.Wraps(errWrongPassphrase), Code: cli.Refused, Try: "the same command again"},
+		{Is: cli.Is[*p2p.StandingError], Code: cli.Refused, Try: "ask an operator of the fleet"},
+		{Is: cli.Wraps(fleet.ErrNotOwner, fleet.ErrWrongFleet, fleet.ErrRollback, fleet.ErrBadGrant, fleet.ErrNotAllowed, fleet.ErrNotMember, fleet.ErrRevoked,
+			enroll.ErrBadProof, errRestored, journal.ErrNotReader, journal.ErrWrongFleet),
 			Code: cli.Refused, Try: "streembit fleet show"},
 		{Is: cli.Wraps(transport.ErrUnreachable, transport.ErrNoHubs, collector.ErrNoHub), Code: cli.Unreachable, Try: "streembit fleet show"},
 		{Is: cli.Wraps(fs.ErrNotExist), Code: cli.Failure, Try: "streembit fleet init --name lab"},

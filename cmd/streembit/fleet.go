@@ -14,13 +14,18 @@ import (
 	"github.com/streembit/edge/journal"
 )
 
-// fleetDir is the folder in which an owner keeps a fleet. Only bundle ever leaves it.
+// fleetDir is the folder in which an owner or an operator keeps a fleet. Only bundle ever leaves it.
 type fleetDir string
 
 func (d fleetDir) owner() string    { return filepath.Join(string(d), "owner.key") }
 func (d fleetDir) spare() string    { return filepath.Join(string(d), "spare.key") }
 func (d fleetDir) recovery() string { return filepath.Join(string(d), "recovery.key") }
 func (d fleetDir) bundle() string   { return filepath.Join(string(d), bundleName) }
+func (d fleetDir) key() string      { return filepath.Join(string(d), fleet.KeyFile) } // an operator's
+func (d fleetDir) life() string     { return filepath.Join(string(d), "life") }
+func (d fleetDir) audit() string    { return filepath.Join(string(d), "audit") }
+func (d fleetDir) tokens() string   { return filepath.Join(string(d), "tokens") }
+func (d fleetDir) restored() string { return filepath.Join(string(d), "restored") } // see errRestored
 
 // bundleName is the file that every member keeps in its state folder.
 const bundleName = "fleet.cbor"
@@ -36,10 +41,11 @@ func (d fleetDir) load() (*fleet.Fleet, error) {
 func newFleet(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "fleet",
-		Short: "Found a fleet, add members, show who may do what",
+		Short: "Found a fleet, grant and revoke, show who may do what",
 		Args:  cobra.ArbitraryArgs, RunE: cli.Group,
 	}
-	cmd.AddCommand(newFleetInit(a), newFleetAdd(a), newFleetShow(a))
+	cmd.AddCommand(newFleetInit(a), newFleetGrant(a), newFleetRevoke(a), newFleetRekey(a), newFleetRotate(a), newFleetOperator(a),
+		newFleetShow(a), newFleetLog(a), newFleetSync(a), newFleetBackup(a), newFleetRestore(a))
 	return cmd
 }
 

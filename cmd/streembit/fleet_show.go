@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -23,14 +24,14 @@ func newFleetShow(a *app) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "show",
-		Short: "Show the fleet: state, hubs, members, readers",
+		Short: "Show the fleet: state, members, rights, who was revoked, claim tokens",
 		Args:  cli.Args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			f, err := fleetDir(dir).load()
 			if err != nil {
 				return err
 			}
-			v := viewFleet(f)
+			v := viewFleet(f, time.Now())
 			if asJSON {
 				return cli.PrintJSON(a.out, v)
 			}
@@ -48,39 +49,118 @@ type fleetView struct {
 	ID       journal.FleetID `json:"id"`
 	Name     string          `json:"name"`
 	Version  uint64          `json:"version"`
+	Time     time.Time       `json:"time"` // of the newest state, by its owner's clock
 	Owner    edge.ID         `json:"owner"`
 	Spare    edge.ID         `json:"spare"`
 	Recovery string          `json:"recovery"` // fingerprint
 	Members  []memberView    `json:"members"`
+	Revoked  []revokedView   `json:"revoked"`
+	Policies []policyView    `json:"policies"`
+	Ignored  int             `json:"ignored"` // entries that their signers had no right to make
 }
 
 type memberView struct {
-	ID        edge.ID  `json:"id"`
-	Name      string   `json:"name"`
-	Roles     []string `json:"roles"`
-	Site      string   `json:"site,omitempty"`
-	Addrs     []string `json:"addrs,omitempty"`
-	Bootstrap bool     `json:"bootstrap,omitempty"` // named by the fleet state
-	Reader    string   `json:"reader,omitempty"`    // fingerprint of the key that opens readings
-	Rights    []string `json:"rights,omitempty"`
+	ID        edge.ID    `json:"id"`
+	Name      string     `json:"name"`
+	Roles     []string   `json:"roles"`
+	Site      string     `json:"site,omitempty"`
+	Addrs     []string   `json:"addrs,omitempty"`
+	Labels    []string   `json:"labels,omitempty"`
+	Bootstrap bool       `json:"bootstrap,omitempty"` // named by the fleet state
+	Reader    string     `json:"reader,omitempty"`    // fingerprint of the key that opens readings
+	Rights    []string   `json:"rights,omitempty"`
+	Expires   *time.Time `json:"expires,omitempty"`
+	Expired   bool       `json:"expired,omitempty"` // by this machine's clock
+	Token     string     `json:"token,omitempty"`   // under which it enrolled
 }
 
-func viewFleet(f *fleet.Fleet) fleetView {
+type revokedView struct {
+	ID     edge.ID   `json:"id"`
+	Name   string    `json:"name,omitempty"`
+	Reason string    `json:"reason,omitempty"`
+	Last   []cutView `json:"last"`
+}
+
+type cutView struct {
+	Stream      string              `json:"stream"`
+	Incarnation journal.Incarnation `json:"incarnation"`
+	Seq         uint64              `json:"seq"`
+	Hash        journal.Hash        `json:"hash"`
+}
+
+type policyView struct {
+	Token    string    `json:"token"`
+	Executor edge.ID   `json:"executor"`
+	Roles    []string  `json:"roles"`
+	Site     string    `json:"site,omitempty"`
+	Labels   []string  `json:"labels,omitempty"`
+	Uses     uint32    `json:"uses"`
+	Used     int       `json:"used"`
+	Expires  time.Time `json:"expires"`
+	Expired  bool      `json:"expired,omitempty"`
+
+	executor string
+}
+
+func viewFleet(f *fleet.Fleet, now time.Time) fleetView {
 	s := f.State()
-	v := fleetView{ID: f.ID(), Name: s.Name, Version: s.Version, Owner: s.Owners[0], Spare: s.Owners[1],
-		Recovery: fingerprint(s.Recovery), Members: []memberView{}}
+	v := fleetView{ID: f.ID(), Name: s.Name, Version: s.Version, Time: f.Floor().UTC(), Owner: s.Owners[0], Spare: s.Owners[1],
+		Recovery: fingerprint(s.Recovery), Members: []memberView{}, Revoked: []revokedView{}, Policies: []policyView{}, Ignored: f.Ignored()}
+	today := f.AsOf(now)
 	for _, g := range f.Members() {
-		m := memberView{ID: g.Member, Name: g.Name, Roles: roleNames(g.Roles), Site: g.Site, Addrs: g.Addrs,
-			Bootstrap: slices.ContainsFunc(s.Hubs, func(b fleet.Bootstrap) bool { return b.ID == g.Member })}
-		for _, r := range g.Rights {
-			m.Rights = append(m.Rights, r.String())
-		}
-		if len(g.Reader) > 0 {
-			m.Reader = fingerprint(g.Reader)
-		}
+		m := viewMember(s, g)
+		m.Expired = !today.IsMember(g.Member)
 		v.Members = append(v.Members, m)
 	}
+	for _, r := range f.Revoked() {
+		rv := revokedView{ID: r.Member, Reason: r.Reason, Last: []cutView{}}
+		if g, _, ok := f.Former(r.Member); ok {
+			rv.Name = g.Name
+		}
+		for _, c := range r.Last {
+			rv.Last = append(rv.Last, cutView{c.Stream, c.Incarnation, c.Seq, c.Hash})
+		}
+		v.Revoked = append(v.Revoked, rv)
+	}
+	for _, p := range f.Policies() {
+		v.Policies = append(v.Policies, policyView{Token: hex.EncodeToString(p.ID[:]), Executor: p.Executor, Roles: roleNames(p.Roles), Site: p.Site, Labels: p.Labels,
+			Uses: p.Uses, Used: len(grantedBy(f, p.ID)), Expires: time.UnixMilli(p.Expires).UTC(), Expired: now.UnixMilli() > p.Expires, executor: whoIs(f, p.Executor)})
+	}
 	return v
+}
+
+func viewMember(s fleet.State, g fleet.Grant) memberView {
+	m := memberView{ID: g.Member, Name: g.Name, Roles: roleNames(g.Roles), Site: g.Site, Addrs: g.Addrs, Labels: g.Labels,
+		Bootstrap: slices.ContainsFunc(s.Hubs, func(b fleet.Bootstrap) bool { return b.ID == g.Member })}
+	for _, r := range g.Rights {
+		m.Rights = append(m.Rights, r.String())
+	}
+	if len(g.Reader) > 0 {
+		m.Reader = fingerprint(g.Reader)
+	}
+	if g.Expires != 0 {
+		end := time.UnixMilli(g.Expires).UTC()
+		m.Expires = &end
+	}
+	if g.Token != (fleet.TokenID{}) {
+		m.Token = hex.EncodeToString(g.Token[:])
+	}
+	return m
+}
+
+// grantedBy returns everybody who ever enrolled by a token.
+func grantedBy(f *fleet.Fleet, t fleet.TokenID) map[edge.ID]bool {
+	out := map[edge.ID]bool{}
+	lines, err := entries(f)
+	if err != nil { // it was proven when it was loaded
+		return out
+	}
+	for _, l := range lines {
+		if g := l.entry.Grant; g != nil && g.Token == t {
+			out[g.Member] = true
+		}
+	}
+	return out
 }
 
 // fingerprint is enough of a key's SHA-256 to compare two by eye.
@@ -96,32 +176,70 @@ func (v fleetView) print(a *app) {
 	t.Row("owner", v.Owner.String())
 	t.Row("spare", v.Spare.String())
 	t.Row("recovery", v.Recovery)
-	t.Flush()
-	if len(v.Members) == 0 {
-		fmt.Fprintf(a.err, "\nno members yet\nnext: streembit fleet add ID --role hub --name hub-1 --addr /ip4/ADDRESS/tcp/32321\n")
-		return
-	}
-	fmt.Fprintln(a.out)
-	t.Row("NAME", "ROLES", "SITE", "ID", "DETAILS")
-	for _, m := range v.Members {
-		t.Row(m.Name, strings.Join(m.Roles, ","), cmp.Or(m.Site, "-"), m.ID.String(), m.details())
+	if v.Ignored > 0 {
+		t.Row("ignored", plural(v.Ignored, "entry that its signer may not make: see streembit fleet log"))
 	}
 	t.Flush()
+	if len(v.Members) == 0 && len(v.Revoked) == 0 {
+		fmt.Fprintf(a.err, "\nno members yet\nnext: streembit fleet grant ID --role hub --name hub-1 --addr /ip4/ADDRESS/tcp/32321\n")
+	}
+	if len(v.Members) > 0 {
+		fmt.Fprintln(a.out)
+		t.Row("NAME", "ROLES", "SITE", "ID", "DETAILS")
+		for _, m := range v.Members {
+			t.Row(m.Name, strings.Join(m.Roles, ","), cmp.Or(m.Site, "-"), m.ID.String(), m.details())
+		}
+		t.Flush()
+	}
+	v.printOthers(a, t)
+}
+
+func (v fleetView) printOthers(a *app, t *cli.Table) {
+	if len(v.Revoked) > 0 {
+		fmt.Fprintln(a.out)
+		t.Row("REVOKED", "ID", "CHAINS THAT STAY", "REASON")
+		for _, r := range v.Revoked {
+			t.Row(cmp.Or(r.Name, "-"), r.ID.String(), fmt.Sprint(len(r.Last)), cmp.Or(r.Reason, "-"))
+		}
+		t.Flush()
+	}
+	if len(v.Policies) > 0 {
+		fmt.Fprintln(a.out)
+		t.Row("TOKEN", "USED", "FOR", "BY", "UNTIL")
+		for _, p := range v.Policies {
+			until := p.Expires.Format(time.RFC3339)
+			if p.Expired {
+				until += ", expired"
+			}
+			t.Row(p.Token[:8], fmt.Sprintf("%d of %d", p.Used, p.Uses), strings.Join(append(p.Roles, p.Labels...), " "), p.executor, until)
+		}
+		t.Flush()
+	}
 }
 
 func (m memberView) details() string {
 	var d []string
+	if m.Expired {
+		d = append(d, "EXPIRED")
+	}
 	if len(m.Addrs) > 0 {
 		d = append(d, strings.Join(m.Addrs, " "))
 	}
 	if m.Bootstrap {
 		d = append(d, "bootstrap")
 	}
+	d = append(d, m.Labels...)
 	if m.Reader != "" {
 		d = append(d, "reader key "+m.Reader)
 	}
 	for _, r := range m.Rights {
 		d = append(d, "may "+r)
+	}
+	if m.Expires != nil && !m.Expired {
+		d = append(d, "until "+m.Expires.Format(time.RFC3339))
+	}
+	if m.Token != "" {
+		d = append(d, "by token "+m.Token[:8])
 	}
 	return cmp.Or(strings.Join(d, ", "), "-")
 }

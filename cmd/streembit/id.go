@@ -32,12 +32,15 @@ func stateFlag(cmd *cobra.Command, dir *string) {
 
 func newID(a *app) *cobra.Command {
 	var dir, name string
-	var asJSON bool
+	var asJSON, operator bool
 	cmd := &cobra.Command{
 		Use:   "id",
-		Short: "Make or show this collector's identity and reader key",
+		Short: "Make or show this collector's or operator's identity and reader key",
 		Args:  cli.Args(cobra.NoArgs),
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if operator && !cmd.Flags().Changed("state") {
+				dir = configDir("fleet")
+			}
 			id, err := makeIdentity(stateDir(dir))
 			if err != nil {
 				return err
@@ -46,12 +49,18 @@ func newID(a *app) *cobra.Command {
 				return cli.PrintJSON(a.out, id)
 			}
 			fmt.Fprintln(a.out, id.ID)
-			fmt.Fprintf(a.err, "\nnext, on the owner's machine (bring %s along):\n  streembit fleet add %s --role collector --name %s --reader %s\nthen copy %s here, to %s\n",
+			if operator {
+				fmt.Fprintf(a.err, "\nnext, on the owner's machine:\n  streembit fleet operator add %s --name %s\nthen copy %s here, to %s\n",
+					id.ID, name, bundleName, stateDir(dir).bundle())
+				return nil
+			}
+			fmt.Fprintf(a.err, "\nnext, on the owner's machine (bring %s along):\n  streembit fleet grant %s --role collector --name %s --reader %s\nthen copy %s here, to %s\n",
 				id.ReaderPub, id.ID, name, cli.Quote(id.ReaderPub), bundleName, stateDir(dir).bundle())
 			return nil
 		},
 	}
 	cmd.Flags().StringVar(&name, "name", hostName(), "`name` to suggest in the next command")
+	cmd.Flags().BoolVar(&operator, "operator", false, "for an operator: in the folder of the fleet commands unless --state names another")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "write JSON")
 	stateFlag(cmd, &dir)
 	return cmd

@@ -13,9 +13,12 @@ import (
 	"syscall"
 )
 
-func main() {
+func main() { start(newApp()) }
+
+// start runs the program and ends the process.
+func start(a *app) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := newRoot(newApp()).ExecuteContext(ctx)
+	err := newRoot(a).ExecuteContext(ctx)
 	stop()
 	os.Exit(int(outcome().Report(os.Stderr, err)))
 }

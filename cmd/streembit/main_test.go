@@ -10,9 +10,13 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// TestMain lets the transcripts run this program.
+// TestMain lets the transcripts run this program, with passphrases that cost little: under the race detector each would take 5 s.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"streembit": main})
+	testscript.Main(m, map[string]func(){"streembit": func() {
+		a := newApp()
+		a.work = 8
+		start(a)
+	}})
 }
 
 // TestTranscripts runs testdata/*.txt: what a person types and sees. "exits N command" checks the exit code.

@@ -20,9 +20,10 @@ type app struct {
 	out   io.Writer // results, nothing else
 	err   *os.File  // progress, next steps, logs
 	level string    // --log; "" = as the command thinks best
+	work  int       // see scryptWork
 }
 
-func newApp() *app { return &app{out: os.Stdout, err: os.Stderr} }
+func newApp() *app { return &app{out: os.Stdout, err: os.Stderr, work: scryptWork} }
 
 // logger is the log on standard error. usual is the level when --log does not say: a command that
 // ends with a report logs errors only, one that runs for days also what it got over.
@@ -64,7 +65,7 @@ Exit codes: 0 ok, 1 failure, 2 usage, 3 unreachable, 4 refused, 5 verification f
 	root.SetFlagErrorFunc(cli.FlagError)
 	root.PersistentFlags().StringVar(&a.level, "log", "", "`level` of the log on standard error: debug, info, warn, error")
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newFleet(a), newID(a), newPull(a), newCollect(a), newDemo(a))
+	root.AddCommand(newFleet(a), newEnroll(a), newAudit(a), newID(a), newPull(a), newCollect(a), newDemo(a))
 	return root
 }
 

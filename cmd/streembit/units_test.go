@@ -77,7 +77,7 @@ func TestBootstrapStaysSmall(t *testing.T) {
 	if err := os.Remove(string(dir)); err != nil {
 		t.Fatal(err)
 	}
-	f, err := foundFleet(dir, "lab", time.Now())
+	f, by, err := foundFleet(newApp(), dir, "lab", "", time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +85,7 @@ func TestBootstrapStaysSmall(t *testing.T) {
 	for i := range maxBootstrap + 3 {
 		ids = append(ids, newTestID(t, i))
 		g := fleet.Grant{Member: ids[i], Name: fmt.Sprintf("hub-%d", i), Roles: fleet.Hub, Addrs: []string{fmt.Sprintf("/ip4/192.0.2.%d/tcp/32321", i+1)}}
-		if f, err = enrol(f, dir, g, time.Now()); err != nil {
+		if f, err = enrol(f, by, g, time.Now()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -96,7 +96,7 @@ func TestBootstrapStaysSmall(t *testing.T) {
 		t.Errorf("the log has %d hubs, want %d", got, maxBootstrap+3)
 	}
 	// A hub that stops being one leaves the state too.
-	if f, err = enrol(f, dir, fleet.Grant{Member: ids[0], Name: "hub-0", Roles: fleet.Device}, time.Now()); err != nil {
+	if f, err = enrol(f, by, fleet.Grant{Member: ids[0], Name: "hub-0", Roles: fleet.Device}, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	if got := len(f.State().Hubs); got != maxBootstrap-1 {
