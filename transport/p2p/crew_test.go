@@ -167,3 +167,10 @@ func (d *desk) Deposit(_ edge.ID, a enroll.Approval) error {
 	d.approvals[a.Device] = a
 	return nil
 }
+
+func ok(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

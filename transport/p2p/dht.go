@@ -12,6 +12,7 @@ import (
 	record "github.com/libp2p/go-libp2p-record"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/core/routing"
+	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/fleet"
@@ -35,9 +36,10 @@ func (n *Node) startDHT() error {
 	d, err := dht.New(n.host,
 		dht.ProtocolPrefix(dhtPrefix(n.o.Fleet().ID())),
 		dht.Mode(mode), // never auto: a hub behind NAT would stay a client for ever
-		dht.Validator(record.NamespacedValidator{headSpace: headValidator{n.o.Fleet}}),
+		dht.Validator(record.NamespacedValidator{headSpace: headValidator{n.o.Fleet, &n.marks}}),
 		dht.DisableProviders(),
 		dht.MaxRecordAge(n.o.HeadMaxAge), // after it an older head would be accepted again
+		dht.AddressFilter(fewAddrs),
 		dht.RoutingTableFilter(n.routable),
 		dht.QueryFilter(n.askable),
 		dht.BootstrapPeersFunc(n.bootstrapPeers),
@@ -50,10 +52,20 @@ func (n *Node) startDHT() error {
 	return nil
 }
 
-// headValidator guards heads at the hub that stores one and at the member that reads one.
-type headValidator struct{ fleet func() *fleet.Fleet }
+// maxPeerAddrs bounds what a hub may tell of where another one is.
+const maxPeerAddrs = 16
 
-// Validate refuses what is not a head of the chain that the key names.
+// fewAddrs keeps a hub's answer from filling the address book. False addresses in it cost a failed handshake each, no more: those that the fleet or the hub
+// itself told stay beside them.
+func fewAddrs(addrs []ma.Multiaddr) []ma.Multiaddr { return addrs[:min(len(addrs), maxPeerAddrs)] }
+
+// headValidator guards heads at the hub that stores one and at the member that reads one.
+type headValidator struct {
+	fleet func() *fleet.Fleet
+	marks *marks
+}
+
+// Validate refuses what is not a head of the chain that the key names, or is older than one that was here.
 func (v headValidator) Validate(key string, value []byte) error {
 	h, err := transport.CheckHead(value, v.fleet())
 	if err != nil {
@@ -62,7 +74,7 @@ func (v headValidator) Validate(key string, value []byte) error {
 	if headKey(h.Header.Chain) != key {
 		return fmt.Errorf("p2p: head of %s under another chain's key: %w", h.Header.Chain, journal.ErrForeignChain)
 	}
-	return nil
+	return v.marks.check(h)
 }
 
 // Select returns the index of the head that counts.

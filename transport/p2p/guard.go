@@ -53,8 +53,8 @@ var errStranger = errors.New("p2p: a stranger may not have that many")
 // guard is libp2p's connection gater, resource manager and notifiee in one: it knows members from strangers and counts the strangers. Members pass it.
 type guard struct {
 	network.ResourceManager
-	member func(peer.ID) bool
-
+	member   func(peer.ID) bool
+	life     time.Duration
 	arrivals *lrate.Limiter
 
 	mu      sync.Mutex
@@ -70,8 +70,8 @@ type visit struct {
 	streams *rate.Limiter
 }
 
-func newGuard(inner network.ResourceManager, member func(peer.ID) bool) *guard {
-	return &guard{ResourceManager: inner, member: member, arrivals: arrivals(),
+func newGuard(inner network.ResourceManager, member func(peer.ID) bool, life time.Duration) *guard {
+	return &guard{ResourceManager: inner, member: member, life: life, arrivals: arrivals(),
 		perAddr: map[netip.Addr]int{}, visits: map[peer.ID]*visit{}, called: map[peer.ID]int{}}
 }
 
@@ -157,7 +157,7 @@ func (g *guard) count(p peer.ID, c network.Conn) bool {
 	if inbound {
 		g.all++
 		g.perAddr[addrOf(c)]++
-		v.conns[c] = time.AfterFunc(strangerLife, func() { _ = c.Close() })
+		v.conns[c] = time.AfterFunc(g.life, func() { _ = c.Close() })
 	}
 	return true
 }

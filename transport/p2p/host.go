@@ -3,6 +3,7 @@
 package p2p
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -100,6 +101,7 @@ type assembling struct {
 	hub      bool
 	announce []string
 	member   func(peer.ID) bool // asked at each decision
+	life     time.Duration      // of strangers' connections; 0 = strangerLife
 }
 
 func assemble(o assembling) (a *assembly, err error) {
@@ -114,7 +116,7 @@ func assemble(o assembling) (a *assembly, err error) {
 	if err != nil {
 		return a, err
 	}
-	a.guard = newGuard(resources, o.member)
+	a.guard = newGuard(resources, o.member, cmp.Or(o.life, strangerLife))
 	store, err := pstoremem.NewPeerstore()
 	if err != nil {
 		return a, fmt.Errorf("p2p: making peerstore: %w", err)

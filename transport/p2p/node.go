@@ -54,6 +54,14 @@ type Options struct {
 
 	HeadMaxAge time.Duration // how long a hub keeps a head; must outlive the data. 0 = 30 days
 	KeepAlive  time.Duration // pause after which a fetch or follow stream shows that it lives. 0 = 15 s
+
+	test testOnly
+}
+
+// testOnly is what the tests of this package alone can set.
+type testOnly struct {
+	noFilters    bool          // everybody counts as a hub of the DHT
+	strangerLife time.Duration // 0 = strangerLife
 }
 
 // PeerInfo is one connection.
@@ -81,6 +89,7 @@ type Node struct {
 
 	serving  readings
 	twins    *twins
+	marks    marks
 	meetings meetings
 	telling  *semaphore.Weighted // places for comparing fleets, as the asking side …
 	served   *semaphore.Weighted // … and as the answering one
@@ -107,11 +116,12 @@ func New(ctx context.Context, o Options) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{o: o, self: o.Signer.ID(), log: o.Logger, lanes: map[edge.ID]*lane{}, misses: map[edge.ID]miss{},
-		taken: semaphore.NewWeighted(maxTaken), serving: readings{all: map[*reading]struct{}{}}, meetings: meetings{again: map[peer.ID]bool{}},
+		taken: semaphore.NewWeighted(maxTaken), serving: readings{all: map[*reading]struct{}{}},
+		marks: marks{store: o.Store, seen: map[journal.Chain]transport.Head{}}, meetings: meetings{again: map[peer.ID]bool{}},
 		telling: semaphore.NewWeighted(tellPlaces), served: semaphore.NewWeighted(tellPlaces), large: semaphore.NewWeighted(largePlaces),
 		offers: rate.NewLimiter(strangerOffers, 8*strangerOffers)}
 	n.twins = newTwins(n)
-	if n.parts, err = assemble(assembling{key: key, hub: o.Store != nil, announce: o.Announce, member: n.isMember}); err != nil {
+	if n.parts, err = assemble(assembling{key: key, hub: o.Store != nil, announce: o.Announce, member: n.isWelcome, life: o.test.strangerLife}); err != nil {
 		return nil, err
 	}
 	n.life, n.stop = context.WithCancel(context.Background())

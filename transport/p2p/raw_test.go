@@ -51,7 +51,11 @@ func must[T any](t testing.TB, v T, err error) T {
 func newRawHost(t testing.TB) rawHost {
 	t.Helper()
 	_, priv, err := ed25519.GenerateKey(rand.Reader)
-	key := must(t, priv, err)
+	return newRawHostWith(t, must(t, priv, err), tcpAddr)
+}
+
+func newRawHostWith(t testing.TB, key ed25519.PrivateKey, listen string) rawHost {
+	t.Helper()
 	sk, err := crypto.UnmarshalEd25519PrivateKey(key)
 	must(t, sk, err)
 	id, err := peer.IDFromPrivateKey(sk)
@@ -74,7 +78,7 @@ func newRawHost(t testing.TB) rawHost {
 	if err := sw.AddTransport(tr); err != nil {
 		t.Fatal(err)
 	}
-	if err := sw.Listen(must(t, ma.StringCast(tcpAddr), nil)); err != nil {
+	if err := sw.Listen(ma.StringCast(listen)); err != nil {
 		t.Fatal(err)
 	}
 	h, err := bhost.NewHost(sw, &bhost.HostOpts{EventBus: bus})

@@ -68,6 +68,14 @@ func NewWorld(t testing.TB, hubs, devices int) *World {
 // Fleet returns the fleet as it is now.
 func (w *World) Fleet() *fleet.Fleet { return w.fleet.Load() }
 
+// Fork returns the same fleet with a history of its own from here on, made with the same keys: what a thief of the owner's key has.
+func (w *World) Fork(t testing.TB) *World {
+	t.Helper()
+	f := &World{Hubs: w.Hubs, Devices: w.Devices, Reader: w.Reader, Recovery: w.Recovery, owner: w.owner}
+	f.fleet.Store(w.Fleet())
+	return f
+}
+
 // Grant adds to the fleet's log; each is the newest word on its member, whatever its Serial. Not concurrently.
 func (w *World) Grant(t testing.TB, grants ...fleet.Grant) {
 	t.Helper()
