@@ -120,7 +120,7 @@ func health(t *testing.T, b *hal.Board) hal.BusHealth {
 }
 
 // sysfsError is an error as periph's sysfs makes it: the number is gone, only its text is left.
-func sysfsError(errno syscall.Errno) error { return fmt.Errorf("sysfs-i2c: %v", errno) }
+func sysfsError(errno syscall.Errno) error { return errors.New("sysfs-i2c: " + errno.Error()) }
 
 func TestDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
