@@ -56,10 +56,12 @@ type sampler struct {
 	sets   chan setRequest
 	ended  chan struct{} // closed when run has returned
 
-	mu     sync.Mutex
-	health Health
-	late   lateness
-	since  time.Time // when the present fault began
+	mu      sync.Mutex
+	health  Health
+	plan    schedule // begins when the sensor is opened for the first time
+	reading bool
+	late    lateness
+	since   time.Time // when the present fault began
 }
 
 func newSampler(p Probe, emit func([]edge.Sample), l *slog.Logger) *sampler {
@@ -72,12 +74,11 @@ func newSampler(p Probe, emit func([]edge.Sample), l *slog.Logger) *sampler {
 func (s *sampler) run(ctx context.Context) {
 	defer close(s.ended)
 	pause := minPause
-	var plan schedule
 	for ctx.Err() == nil {
 		sensor, err := s.open(ctx)
 		switch {
 		case err == nil:
-			if s.sample(ctx, sensor, &plan) {
+			if s.sample(ctx, sensor) {
 				pause = minPause
 			}
 			s.close(sensor)
@@ -99,24 +100,17 @@ func (s *sampler) open(ctx context.Context) (sensor Sensor, err error) {
 	if errors.Is(err, errHung) && sensor != nil { // it came too late
 		s.close(sensor)
 	}
-	if err == nil {
-		s.setOpen(true)
-	}
 	return sensor, err
 }
 
 // sample reads at every tick until the sensor has to be closed; it reports whether it worked for a while.
-func (s *sampler) sample(ctx context.Context, sensor Sensor, plan *schedule) (worked bool) {
-	now := time.Now()
-	if plan.every == 0 {
-		*plan = schedule{origin: now, every: s.probe.Every}
-	}
-	s.passed(0, plan.advance(now))
+func (s *sampler) sample(ctx context.Context, sensor Sensor) (worked bool) {
+	s.resume()
 	for good, failures := 0, 0; failures < failuresToClose; {
-		if !s.wait(ctx, sensor, plan.due()) {
+		if !s.wait(ctx, sensor, s.due()) {
 			return worked
 		}
-		s.began(time.Since(plan.due()))
+		s.began()
 		samples, err := s.read(ctx, sensor)
 		switch {
 		case err == nil:
@@ -130,8 +124,7 @@ func (s *sampler) sample(ctx context.Context, sensor Sensor, plan *schedule) (wo
 			good, failures = 0, failures+1
 			s.failed(err)
 		}
-		plan.next++
-		s.passed(plan.advance(time.Now()), 0)
+		s.missed()
 		if lostPower(err) {
 			return worked
 		}
@@ -181,7 +174,7 @@ func (s *sampler) call(ctx context.Context, doing string, f func(context.Context
 // close leaves the chip in its lowest-power state. Of a sensor that fails already nothing else is expected than that this fails too.
 func (s *sampler) close(sensor Sensor) {
 	err := s.call(context.Background(), "closing", func(context.Context) error { return sensor.Close() })
-	s.setOpen(false)
+	s.setClosed()
 	if err != nil && s.state().Error == "" {
 		s.logger.Warn("sensor not closed in order, the chip may be left switched on", "err", err)
 	}

@@ -29,10 +29,10 @@ type Health struct {
 	Fault  string            `json:"fault,omitempty"`            // its kind
 }
 
-func (s *sampler) setOpen(open bool) {
+func (s *sampler) setClosed() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.health.Open = open
+	s.health.Open = false
 }
 
 func (s *sampler) setQuarantine(until time.Time) {
@@ -41,19 +41,40 @@ func (s *sampler) setQuarantine(until time.Time) {
 	s.health.Until = until
 }
 
-// began notes how late a read begins.
-func (s *sampler) began(late time.Duration) {
+// resume notes that the sensor is open, and begins the schedule or goes on with it where it is now.
+func (s *sampler) resume() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.late.add(late)
+	now := time.Now()
+	if s.plan.every == 0 {
+		s.plan = schedule{origin: now, every: s.probe.Every}
+	}
+	s.health.Paused += s.plan.advance(now)
+	s.health.Open = true
 }
 
-// passed counts ticks at which nothing was read.
-func (s *sampler) passed(missed, paused uint64) {
+// due returns when the next read begins.
+func (s *sampler) due() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.health.Missed += missed
-	s.health.Paused += paused
+	return s.plan.due()
+}
+
+// began uses up the tick that is due and notes how late that is.
+func (s *sampler) began() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.late.add(time.Since(s.plan.due()))
+	s.plan.next++
+	s.reading = true
+}
+
+// missed skips the ticks that passed during a read.
+func (s *sampler) missed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.health.Missed += s.plan.advance(time.Now())
+	s.reading = false
 }
 
 // succeeded notes a good read and tells once that a fault is over.
@@ -100,5 +121,13 @@ func (s *sampler) state() Health {
 	h := s.health
 	h.Faults = maps.Clone(h.Faults)
 	h.Jitter = s.late.jitter()
+	plan := s.plan // a copy, for what passes just now
+	switch {
+	case plan.every == 0: // not begun
+	case !h.Open:
+		h.Paused += plan.advance(time.Now())
+	case s.reading:
+		h.Missed += plan.advance(time.Now())
+	}
 	return h
 }

@@ -267,7 +267,7 @@ func TestQuarantine(t *testing.T) {
 			}
 			time.Sleep(time.Hour)
 			h = health(t, a)
-			if h.Faults["absent"] != h.Errors-1 || h.Missed != 0 {
+			if h.Faults["absent"] != h.Errors-1 || h.Missed != 0 || h.Paused < 3500 || h.Paused > 3601 {
 				t.Errorf("after an hour: %+v", h)
 			}
 			gone.Store(false)
@@ -325,7 +325,7 @@ func TestHungRead(t *testing.T) {
 				}
 				w := newWorld(t, dir, []agent.Probe{s.probe("stuck", time.Second), probe("well", time.Second, &steady{})})
 				w.run(10*time.Minute, func(a *agent.Agent) {
-					if h := health(t, a); h.Reads != 9 || h.Errors != 1 || h.Faults["timeout"] != 1 || !strings.Contains(h.Error, "does not return") {
+					if h := health(t, a); h.Reads != 9 || h.Errors != 1 || h.Faults["timeout"] != 1 || h.Missed != 590 || !strings.Contains(h.Error, "does not return") {
 						t.Errorf("while it hangs: %+v", h)
 					}
 					if err := a.Set(t.Context(), "stuck", sensors.On(sensors.SwitchOn, true)); !errors.Is(err, context.DeadlineExceeded) {

@@ -3,6 +3,7 @@
 package boards_test
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"path"
@@ -132,6 +133,23 @@ func TestForbidden(t *testing.T) {
 		why, yes := b.Forbidden(root, c.bus, c.addr)
 		if yes != (c.want != "") || !strings.Contains(why, c.want) {
 			t.Errorf("%s i2c-%d %#x: %q, %v; want %q", c.folder, c.bus, c.addr, why, yes, c.want)
+		}
+	}
+}
+
+// A node's end is whole names, and a bus that has a node is not known by its number.
+func TestBus(t *testing.T) {
+	adapter := func(n int, node string) fstest.MapFS {
+		return fstest.MapFS{fmt.Sprintf("sys/bus/i2c/devices/i2c-%d/uevent", n): {Data: []byte("OF_NAME=i2c\nOF_FULLNAME=" + node + "\n")}}
+	}
+	bus := boards.Bus{Number: 1, Nodes: []string{"i2c@7e804000"}}
+	for _, c := range []struct {
+		n    int
+		node string
+		want bool
+	}{{1, "/soc/i2c@7e804000", true}, {7, "/soc/i2c@7e804000", true}, {1, "/soc/xi2c@7e804000", false}, {1, "/soc/i2c@7e805000", false}, {1, "", true}, {7, "", false}} {
+		if n, ok := bus.Find(adapter(c.n, c.node)); ok != c.want || ok && n != c.n {
+			t.Errorf("i2c-%d with node %q: %d, %v", c.n, c.node, n, ok)
 		}
 	}
 }

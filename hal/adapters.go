@@ -130,7 +130,7 @@ func (a adapters) stable(number int, link string) string {
 		return a.channel(number, parent, path.Dir(link))
 	}
 	usb := ""
-	for _, part := range strings.Split(link, "/") {
+	for part := range strings.SplitSeq(link, "/") {
 		switch {
 		case part == "":
 		case strings.HasPrefix(part, "usb"):

@@ -120,7 +120,7 @@ func health(t *testing.T, b *hal.Board) hal.BusHealth {
 }
 
 // sysfsError is an error as periph's sysfs makes it: the number is gone, only its text is left.
-func sysfsError(errno syscall.Errno) error { return fmt.Errorf("sysfs-i2c: %v", errno) }
+func sysfsError(errno syscall.Errno) error { return errors.New("sysfs-i2c: " + errno.Error()) }
 
 func TestDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -286,7 +286,7 @@ func TestRepeatedTimeoutsReopenTheBus(t *testing.T) {
 		}
 		for range time.Hour / time.Second { // an hour of a sensor that reads each second
 			time.Sleep(time.Second)
-			c.Tx(t.Context(), []byte{1}, nil)
+			_ = c.Tx(t.Context(), []byte{1}, nil)
 		}
 		if got := s.state(); got[0] < 300 || got[0] > 700 { // three tries of 1.3 s, then up to 5 s of pause
 			t.Errorf("opened %d times in an hour", got[0])
@@ -311,7 +311,7 @@ func TestSingleTimeoutsCloseNothing(t *testing.T) {
 		b := s.board(t)
 		c := conn(t, b)
 		for range 50 {
-			c.Tx(t.Context(), []byte{1}, nil)
+			_ = c.Tx(t.Context(), []byte{1}, nil)
 		}
 		if got := s.state(); got != [3]int{1, 0, 50} || health(t, b).Timeouts != 25 {
 			t.Errorf("opened, closed, used %v, %+v", got, health(t, b))
@@ -425,7 +425,7 @@ func TestCloseIsBounded(t *testing.T) {
 		s := &script{tx: func(int, []byte, []byte) error { time.Sleep(time.Minute); return nil }}
 		b := s.board(t)
 		c := conn(t, b)
-		c.Tx(t.Context(), []byte{1}, nil)
+		_ = c.Tx(t.Context(), []byte{1}, nil)
 		start := time.Now()
 		if err := b.Close(); !errors.Is(err, hal.ErrTimeout) || !strings.Contains(err.Error(), "/dev/i2c-1") || time.Since(start) != hal.TxTimeout {
 			t.Errorf("%v after %s", err, time.Since(start))

@@ -18,13 +18,13 @@ import (
 	"github.com/streembit/edge/sensors/all"
 )
 
-var update = flag.Bool("update", false, "write docs/sensors.md")
+var update = flag.Bool("update", false, "write docs/sensors.md and the transcripts")
 
 const page = "../../docs/sensors.md"
 
 const pageHead = `# Sensors
 
-The drivers of streembitd, made from what they say of themselves by ` + "`go test ./cmd/streembitd -run TestSensorsPage -update`" + `; a test fails when
+The drivers of streembitd, made from what they say of themselves by ` + "`go test ./cmd/streembitd -update`" + `; a test fails when
 the page is stale. ` + "`streembitd sensors drivers --json`" + ` gives the same to programs, ` + "`streembitd sensors scan`" + ` finds out what is connected, and
 [adding-a-sensor.md](adding-a-sensor.md) says how to write one more.
 
@@ -44,7 +44,7 @@ func TestSensorsPage(t *testing.T) {
 	}
 	got, err := os.ReadFile(page)
 	if err != nil || !bytes.Equal(got, want) {
-		t.Errorf("docs/sensors.md is stale: go test ./cmd/streembitd -run TestSensorsPage -update (%v)", err)
+		t.Errorf("docs/sensors.md is stale: go test ./cmd/streembitd -update (%v)", err)
 	}
 }
 

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 // "enrol FOLDER ROLES" gives the member in the folder a fleet.
 func TestTranscripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata/script", RequireExplicitExec: true, RequireUniqueNames: true, UpdateScripts: os.Getenv("UPDATE_SCRIPTS") != "",
+		Dir: "testdata/script", RequireExplicitExec: true, RequireUniqueNames: true, UpdateScripts: *update || os.Getenv("UPDATE_SCRIPTS") != "",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "enrol": enrol},
 	})
 }

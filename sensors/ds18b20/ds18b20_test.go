@@ -11,6 +11,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/fstest"
 	"testing/synctest"
@@ -138,59 +139,79 @@ func TestFind(t *testing.T) {
 	}
 }
 
-// slowFiles delays the opening of a file, as the kernel delays the answer.
-type slowFiles struct {
-	fs.FS
-	delay  *time.Duration
-	opened *int
+// slave is a file system with one chip, whose file opens as late as it is told, as the kernel's does.
+type slave struct {
+	mu     sync.Mutex
+	delay  time.Duration
+	text   string // "" = the chip was unplugged
+	opened int
 }
 
-func (f slowFiles) Open(name string) (fs.File, error) {
+func (s *slave) set(delay time.Duration, text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.delay, s.text = delay, text
+}
+
+func (s *slave) conversions() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.opened
+}
+
+func (s *slave) Open(name string) (fs.File, error) {
+	s.mu.Lock()
+	delay, text := s.delay, s.text
 	if strings.HasSuffix(name, "w1_slave") {
-		*f.opened++
-		time.Sleep(*f.delay)
+		s.opened++
+	} else {
+		delay = 0
 	}
-	return f.FS.Open(name)
+	s.mu.Unlock()
+	time.Sleep(delay)
+	files := fstest.MapFS{}
+	if text != "" {
+		files["sys/bus/w1/devices/28-000005e2fdc3/w1_slave"] = &fstest.MapFile{Data: []byte(text)}
+	}
+	return files.Open(name)
 }
 
 // A conversion that does not end does not hold the caller; the next Read does not give its stale result, and Close waits for it.
 func TestSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		delay, opened := 750*time.Millisecond, 0
-		files := fstest.MapFS{"sys/bus/w1/devices/28-000005e2fdc3/w1_slave": {Data: []byte(good)}}
-		b := hal.NewBoard(hal.Wiring{Files: slowFiles{files, &delay, &opened}, OneWire: []string{"w1_bus_master1"}})
+		chip := &slave{delay: 750 * time.Millisecond, text: good}
+		b := hal.NewBoard(hal.Wiring{Files: chip, OneWire: []string{"w1_bus_master1"}})
 		s, err := ds18b20.Driver.Connect(t.Context(), b, hal.Request{}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		delay = time.Minute
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		start := time.Now()
-		if samples, err := s.Read(ctx); !errors.Is(err, context.DeadlineExceeded) || samples != nil || time.Since(start) != time.Second {
-			t.Errorf("after %v: %v, %v", time.Since(start), samples, err)
+		within := func(d time.Duration) ([]edge.Sample, time.Duration, error) {
+			ctx, cancel := context.WithTimeout(t.Context(), d)
+			defer cancel()
+			start := time.Now()
+			samples, err := s.Read(ctx)
+			return samples, time.Since(start), err
 		}
-		short, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if _, err := s.Read(short); !errors.Is(err, context.DeadlineExceeded) || opened != 2 {
-			t.Errorf("a second Read started another conversion (%d): %v", opened, err)
+		chip.set(time.Minute, good)
+		if samples, took, err := within(time.Second); !errors.Is(err, context.DeadlineExceeded) || samples != nil || took != time.Second {
+			t.Errorf("after %v: %v, %v", took, samples, err)
 		}
-		delay = time.Second
-		files["sys/bus/w1/devices/28-000005e2fdc3/w1_slave"] = &fstest.MapFile{Data: []byte(strings.ReplaceAll(good, "t=23125", "t=30000"))}
-		if samples, err := s.Read(t.Context()); err != nil || samples[0].Value != 30 || opened != 3 {
-			t.Errorf("%v, %v after %d conversions: want a new one", samples, err, opened)
+		if _, _, err := within(time.Second); !errors.Is(err, context.DeadlineExceeded) || chip.conversions() != 2 {
+			t.Errorf("a second Read started another conversion (%d): %v", chip.conversions(), err)
 		}
-		delete(files, "sys/bus/w1/devices/28-000005e2fdc3/w1_slave")
-		if _, err := s.Read(t.Context()); !errors.Is(err, hal.ErrAbsent) || !errors.Is(err, fs.ErrNotExist) {
+		chip.set(time.Second, strings.ReplaceAll(good, "t=23125", "t=30000"))
+		if samples, took, err := within(time.Hour); err != nil || samples[0].Value != 30 || chip.conversions() != 3 || took < 58*time.Second {
+			t.Errorf("%v, %v after %d conversions and %v: want a new one", samples, err, chip.conversions(), took)
+		}
+		chip.set(0, "")
+		if _, _, err := within(time.Second); !errors.Is(err, hal.ErrAbsent) || !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("the chip was unplugged: %v", err)
 		}
-		delay = time.Hour
-		gone, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if _, err := s.Read(gone); err == nil {
-			t.Error("a Read of an hour ended at once")
+		chip.set(time.Hour, good)
+		if _, _, err := within(time.Second); err == nil {
+			t.Error("a conversion of an hour ended at once")
 		}
-		start = time.Now()
+		start := time.Now()
 		if err := s.Close(); err != nil || time.Since(start) < 59*time.Minute {
 			t.Errorf("Close did not wait: %v after %v", err, time.Since(start))
 		}

@@ -94,7 +94,7 @@ func open(ctx context.Context, name string, conn *hal.Conn, opts map[string]stri
 
 // parseLines reads numbers of lines; a list of a config file comes with brackets.
 func parseLines(text string) (mask byte, err error) {
-	for _, word := range strings.Fields(strings.NewReplacer(",", " ", "[", " ", "]", " ").Replace(text)) {
+	for word := range strings.FieldsSeq(strings.NewReplacer(",", " ", "[", " ", "]", " ").Replace(text)) {
 		n, err := strconv.ParseUint(word, 10, 8)
 		if err != nil || n >= lines {
 			return 0, fmt.Errorf("line %q: use numbers from 0 to %d, for example \"0 1 7\"", word, lines-1)

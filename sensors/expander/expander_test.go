@@ -168,7 +168,7 @@ func TestKeep(t *testing.T) {
 		if got := r.lines(t); got != before {
 			t.Errorf("after Close %#08b, want %#08b", got, before)
 		}
-		a = r.open(t, keep)
+		r.open(t, keep)
 		if got := r.lines(t); got != before {
 			t.Errorf("after the restart %#08b, want %#08b", got, before)
 		}

@@ -40,7 +40,7 @@ func TestContract(t *testing.T) {
 		{simulated, map[string]any{"device": "hwmon1", "channels": "in1"}, []edge.Quantity{named(sensors.Voltage, "1")}},
 		{func() *hal.Board { return board(chips()) }, map[string]any{"device": "nct7802"}, []edge.Quantity{
 			named(sensors.Temperature, "cpu"), named(sensors.Temperature, "cpu.2"), named(sensors.Temperature, "4"), named(sensors.Voltage, "vcc--3-3v"),
-			sensors.Power, sensors.Humidity, sensors.FanSpeed, sensors.EnergyUsed,
+			named(sensors.Power, "1"), named(sensors.Power, "2"), sensors.Humidity, sensors.FanSpeed, sensors.EnergyUsed,
 		}},
 	} {
 		sensorstest.Run(t, sensorstest.Case{Driver: hwmon.Driver, Board: c.board, Options: c.options, Want: c.want})
@@ -61,8 +61,8 @@ func chips() fstest.MapFS {
 		"hwmon3/temp2_input": "48312", "hwmon3/temp2_label": "CPU",
 		"hwmon3/temp3_input": "1", "hwmon3/temp3_enable": "0", // off: leaves no trace
 		"hwmon3/temp4_input": "0", "hwmon3/temp4_enable": "1",
-		"hwmon3/in0_input": "3296", "hwmon3/in0_label": "Vcc +3.3V", "hwmon3/in0_min": "0",
-		"hwmon3/power1_average": "12500000", "hwmon3/power1_cap": "1",
+		"hwmon3/in0_input": "3296", "hwmon3/in0_label": "Vcc +3.3V", "hwmon3/in0_min": "0", "hwmon3/in0_average": "1",
+		"hwmon3/power1_average": "12500000", "hwmon3/power1_cap": "1", "hwmon3/power2_input": "3000000", "hwmon3/power2_average": "1",
 		"hwmon3/humidity1_input": "45123", "hwmon3/fan1_input": "1427", "hwmon3/fan1_fault": "0", "hwmon3/energy1_input": "9876543210",
 		"hwmon3/pwm1": "128", "hwmon3/uevent": "", "hwmon3/intrusion0_alarm": "0", "hwmon3/temp_reset_history": "",
 	} {
@@ -90,7 +90,7 @@ func read(t *testing.T, files fs.FS, options map[string]any) (map[string]float64
 func TestValues(t *testing.T) {
 	got, err := read(t, chips(), map[string]any{"device": "nct7802"})
 	want := map[string]float64{
-		"temperature.cpu Cel": -1.85, "temperature.cpu.2 Cel": 48.312, "temperature.4 Cel": 0, "voltage.vcc--3-3v V": 3.296, "power W": 12.5,
+		"temperature.cpu Cel": -1.85, "temperature.cpu.2 Cel": 48.312, "temperature.4 Cel": 0, "voltage.vcc--3-3v V": 3.296, "power.1 W": 12.5, "power.2 W": 3,
 		"humidity %RH": 45.123, "fan 1/min": 1427, "energy J": 9876.54321,
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {

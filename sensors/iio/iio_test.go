@@ -75,7 +75,7 @@ func all() map[string]string {
 		"in_illuminance_input": "320.5", "in_massconcentration_pm2p5_input": "8.2", "in_ph_raw": "7060000", "in_ph_scale": "0.000001",
 		"in_power0_raw": "40", "in_power0_scale": "25", "in_pressure_input": "101.325000000",
 		"in_resistance_input": "10500", "in_temp_ambient_raw": "14000", "in_temp_object_raw": "15000", "in_temp_scale": "20", "in_temp_offset": "-13657.500000",
-		"in_temp0_input":           "21500",
+		"in_temp0_input": "21500", "in_temp0_raw": "1",
 		"in_voltage0_raw":          "1000",
 		"in_voltage_scale":         "0.125",
 		"in_voltage0_scale":        "2.000000000", // the more exact one counts

@@ -142,7 +142,7 @@ func Chosen(option string, have []string) ([]string, error) {
 		return have, nil
 	}
 	var chosen []string
-	for _, c := range strings.Split(option, ",") {
+	for c := range strings.SplitSeq(option, ",") {
 		if c = strings.TrimSpace(c); !slices.Contains(have, c) {
 			return nil, fmt.Errorf("option channels: there is no %q: use %s", c, strings.Join(have, ", "))
 		}

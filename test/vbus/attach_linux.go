@@ -24,43 +24,42 @@ const (
 	patience   = 10 * time.Second
 )
 
-// plug connects a device to a free port of the kernel's virtual USB host controller. Closing the connection unplugs it.
-func plug() (net.Conn, error) {
+// plug connects a device to a port of the kernel's virtual USB host controller: the one named, by which programs know the adapter again, or
+// with "" a free one. Closing the connection unplugs it.
+func plug(port string) (conn net.Conn, at string, err error) {
 	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("vbus: making a socket pair: %w", err)
+		return nil, "", fmt.Errorf("vbus: making a socket pair: %w", err)
 	}
 	kernel, own := os.NewFile(uintptr(pair[0]), "kernel"), os.NewFile(uintptr(pair[1]), "device")
 	defer func() { _, _ = kernel.Close(), own.Close() }() // the kernel and conn have their own references
-	port, err := freePort()
-	if err != nil {
-		return nil, err
+	if port, err = freePort(port); err != nil {
+		return nil, "", err
 	}
 	line := fmt.Sprintf("%s %d %d %d", port, kernel.Fd(), deviceID, fullSpeed)
 	if err := os.WriteFile(filepath.Join(controller, "attach"), []byte(line), 0); err != nil {
-		return nil, explain(fmt.Errorf("vbus: attaching to port %s: %w", port, err))
+		return nil, "", explain(fmt.Errorf("vbus: attaching to port %s: %w", port, err))
 	}
-	conn, err := net.FileConn(own)
-	if err != nil {
-		return nil, fmt.Errorf("vbus: %w", err)
+	if conn, err = net.FileConn(own); err != nil {
+		return nil, "", fmt.Errorf("vbus: %w", err)
 	}
-	return conn, nil
+	return conn, port, nil
 }
 
-// freePort returns the first free full-speed port. Right after an unplug the kernel may still be busy with the only one.
-func freePort() (string, error) {
+// freePort returns the first free full-speed port, or waits until the one named is: right after an unplug the kernel is still busy with it.
+func freePort(named string) (string, error) {
 	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		status, err := os.ReadFile(filepath.Join(controller, "status"))
 		if err != nil {
 			return "", explain(fmt.Errorf("vbus: looking for the virtual USB controller: %w", err))
 		}
 		for line := range strings.Lines(string(status)) { // hub port sta spd dev sockfd local_busid
-			if f := strings.Fields(line); len(f) > 2 && f[0] == "hs" && f[2] == portFree {
+			if f := strings.Fields(line); len(f) > 2 && f[0] == "hs" && f[2] == portFree && (named == "" || named == f[1]) {
 				return f[1], nil
 			}
 		}
 		if time.Now().After(deadline) {
-			return "", errors.New("vbus: every port of the virtual USB controller is in use: stop what uses it (usbip port)")
+			return "", errors.New("vbus: no port of the virtual USB controller is free: stop what uses it (usbip port)")
 		}
 	}
 }

@@ -11,7 +11,7 @@ import (
 
 var errNotLinux = errors.New("vbus: only Linux has a virtual USB host controller (vhci-hcd)")
 
-func plug() (net.Conn, error) { return nil, errNotLinux }
+func plug(string) (net.Conn, string, error) { return nil, "", errNotLinux }
 
 func adapters() []string { return nil }
 

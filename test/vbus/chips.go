@@ -23,7 +23,7 @@ type values struct {
 func usual() map[string]float64 {
 	return map[string]float64{
 		"celsius": 21.6, "pascal": 100653, "percent": 47.5, "lux": 412, "co2": 640,
-		"volts0": 1.234, "volts1": 0.5, "volts2": 2.048, "volts3": 3.3,
+		"volts0": 1.234, "volts1": 0.5, "volts2": 1.8, "volts3": 0.02,
 		"volts": 12.6, "amperes": 0.75, "inputs": 0b10100101,
 	}
 }

@@ -63,6 +63,7 @@ type session struct {
 	values *values
 
 	conn   net.Conn // nil while unplugged
+	port   string   // of the USB controller, once plugged
 	served chan error
 }
 
@@ -72,11 +73,11 @@ func (s *session) plug() (string, error) {
 		return "", errors.New("it is plugged in")
 	}
 	before := adapters()
-	conn, err := plug()
+	conn, port, err := plug(s.port)
 	if err != nil {
 		return "", err
 	}
-	s.conn, s.served = conn, make(chan error, 1)
+	s.conn, s.port, s.served = conn, port, make(chan error, 1)
 	go func() { s.served <- serve(conn, &adapter{bus: s.record}) }() // unplug waits for it
 	file, err := newBus(before)
 	if err != nil {

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vm_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/streembit/edge/agent"
+)
+
+// Lines of the board's GPIO chip, by lineNames.
+const (
+	doorLine  = 1 // GPIO17
+	meterLine = 7 // GPIO27
+	lampLine  = "2"
+)
+
+// lineSensors are those that are not on I²C.
+const lineSensors = `
+[[sensor]]
+name = "w1"
+driver = "ds18b20"
+interval = "2s"
+[[sensor]]
+name = "door"
+driver = "gpio"
+pin = "GPIO17"
+interval = "1s"
+[[sensor]]
+name = "meter"
+driver = "gpio-pulses"
+pin = "GPIO27"
+interval = "1s"
+[[sensor]]
+name = "lamp"
+driver = "gpio-out"
+pin = "GPIO22"
+interval = "2s"
+[[sensor]]
+name = "machine"
+driver = "host"
+interval = "2s"
+`
+
+func sensorNames() []string {
+	names := []string{"w1", "door", "meter", "lamp", "machine"}
+	for _, c := range chips() {
+		names = append(names, c.name)
+	}
+	return names
+}
+
+func working(h agent.Health) bool { return h.Open && h.Reads > 0 && h.Error == "" }
+
+// oneFails breaks one chip after another in three ways; the others go on.
+func oneFails(t *testing.T, m *machine, v *vbus, before map[string]agent.Health) {
+	t.Helper()
+	for _, c := range []struct{ command, sensor, addr, fault string }{
+		{"nak", "bme280", "0x76", "absent"},
+		{"flip", "sht4x", "0x44", "crc"},
+		{"ones", "mcp9808", "0x18", "no-data"},
+	} {
+		v.do(c.command + " " + c.addr)
+		m.awaitSensors(c.sensor+" with the fault "+c.fault, []string{c.sensor}, func(h agent.Health) bool { return h.Fault == c.fault })
+	}
+	others := []string{}
+	for _, name := range sensorNames() {
+		if name != "bme280" && name != "sht4x" && name != "mcp9808" {
+			others = append(others, name)
+		}
+	}
+	m.awaitSensors("the others still work", others, func(h agent.Health) bool {
+		return working(h) && h.Reads > before[h.Sensor].Reads && h.Errors == before[h.Sensor].Errors
+	})
+	for _, addr := range []string{"0x76", "0x44", "0x18"} {
+		v.do("heal " + addr)
+	}
+	m.awaitSensors("all work again", sensorNames(), working)
+}
+
+// unplugged takes the adapter away and brings it back.
+func unplugged(t *testing.T, m *machine, v *vbus) {
+	t.Helper()
+	var onBus []string
+	for _, c := range chips() {
+		onBus = append(onBus, c.name)
+	}
+	v.do("unplug")
+	gone := m.awaitSensors("every chip says that the adapter is gone", onBus, func(h agent.Health) bool { return h.Error != "" && h.Faults["gone"] > 0 })
+	m.awaitSensors("the thermometer behind it fails too", []string{"w1"}, func(h agent.Health) bool { return h.Error != "" })
+	m.awaitSensors("meanwhile the others work", []string{"door", "meter", "lamp"}, func(h agent.Health) bool {
+		return working(h) && h.Reads > gone[h.Sensor].Reads && h.Errors == 0
+	})
+	file := v.do("plug")
+	t.Logf("the adapter was i2c %s and is %s", v.bus, file)
+	v.bus = file[len("/dev/"):]
+	v.addThermometer()
+	m.awaitSensors("every chip is back", sensorNames(), func(h agent.Health) bool { return working(h) && h.Reads > gone[h.Sensor].Reads })
+}
+
+// pulse makes n pulses on the meter's line. The guest answers a command after each edge: by then it has served its interrupt.
+func pulse(m *machine, lines *gpioChip, n int) {
+	m.t.Helper()
+	begin := time.Now()
+	for range n {
+		lines.drive(meterLine, 0)
+		m.run("true")
+		lines.drive(meterLine, 1)
+		m.run("true")
+	}
+	m.t.Logf("%d pulses in %.1f s", n, time.Since(begin).Seconds())
+}
+
+// switchOutput lets streembitd switch an output and looks at the wire.
+func switchOutput(t *testing.T, m *machine, lines *gpioChip) {
+	t.Helper()
+	m.run("streembitd sensors set lamp switch on --for 100ms 2>&1")
+	lines.expect("raise " + lampLine)
+	lines.expect("lower " + lampLine)
+}
+
+// pulled wants of every sensor readings in what was pulled, with the values that a technician read on the spot, and every pulse.
+func pulled(t *testing.T, newest, ours map[string]readings, pulses float64) {
+	t.Helper()
+	for _, name := range sensorNames() {
+		if len(newest[name]) == 0 {
+			t.Errorf("nothing of %s was pulled", name)
+		}
+		for quantity := range ours[name] {
+			want, _ := ours[name].number(quantity)
+			if got, ok := newest[name].number(quantity); !ok || !near(got, want) {
+				t.Errorf("%s %s: pulled %v, streembitd sensors read gave %v", name, quantity, newest[name][quantity], want)
+			}
+		}
+	}
+	if got, _ := newest["meter"].number("count"); got != pulses {
+		t.Errorf("counted %v pulses, want %v", got, pulses)
+	}
+}
