@@ -27,7 +27,7 @@ func newSwarm(t *testing.T) *swarm.Swarm {
 	s := swarm.New(t, 1, "")
 	hub := s.Hubs[0]
 	var err error
-	s.Fleet, err = s.Fleet.Grant(s.Owner, time.Now(), fleet.Grant{Member: hub.ID, Name: hub.Name, Roles: fleet.Hub, Site: "site0",
+	s.Fleet, err = s.Fleet.Grant(fleet.Author{Key: s.Owner}, time.Now(), fleet.Grant{Member: hub.ID, Name: hub.Name, Roles: fleet.Hub, Site: "site0",
 		Addrs: []string{hub.Addr, strings.Replace(hub.Addr, "127.0.0.1", hostFromGuest, 1)}})
 	must(t, err)
 	for _, m := range []*swarm.Member{hub, s.Device, s.Reader} {
