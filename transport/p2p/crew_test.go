@@ -45,6 +45,13 @@ func (s *sailor) merge(b fleet.Bundle) (*fleet.Fleet, error) {
 	return s.fleet, err
 }
 
+// forget puts the copy back without telling anybody.
+func (s *sailor) forget(f *fleet.Fleet) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fleet = f
+}
+
 // learn is a change that did not come by the network.
 func (s *sailor) learn(f *fleet.Fleet) {
 	s.mu.Lock()

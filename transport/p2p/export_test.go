@@ -2,7 +2,14 @@
 
 package p2p
 
-import "time"
+import (
+	"bufio"
+	"io"
+	"time"
+
+	"github.com/streembit/edge"
+	"github.com/streembit/edge/fleet"
+)
 
 // WithStrangerLife shortens the time after which strangers are disconnected.
 func WithStrangerLife(o Options, d time.Duration) Options {
@@ -24,6 +31,16 @@ var (
 	DecodeStatus  = decodeStatus
 	DecodeRequest = decodeRequest
 	DecodeAsk     = decodeAsk
+	Look          = look
 	ParseLook     = parseLook
 	ParseFound    = parseFound
 )
+
+// Answer is what a newcomer answers.
+func (q question) Answer(self Found, single bool) ([]byte, error) { return q.answer(self, single) }
+
+// TakeBundle gathers the chunks of a bundle.
+func TakeBundle(r io.Reader, limit int) (fleet.Bundle, error) {
+	t := &talk{r: bufio.NewReader(r), frame: strangerFrame, bundle: limit}
+	return t.take(edge.ID{}, nil)
+}
