@@ -19,12 +19,15 @@ import (
 
 // config is the TOML file of streembitd; docs/operations.md explains every key.
 type config struct {
-	Roles    []string       `toml:"roles"`    // device, hub
+	Roles    []string       `toml:"roles"`    // device, hub; none = those of them that the fleet has granted
 	State    string         `toml:"state"`    // folder: key.pem, fleet.cbor, outbox, store, status.sock
 	Listen   []string       `toml:"listen"`   // multiaddrs
 	Announce []string       `toml:"announce"` // multiaddrs that others should use instead
 	Log      string         `toml:"log"`      // debug, info, warn, error
 	Clock    string         `toml:"clock"`    // kernel: believed when the kernel says synchronised; always: believed as it is
+	MDNS     bool           `toml:"mdns"`     // without a fleet: answer those on the LAN that look for devices
+	TPM      string         `toml:"tpm"`      // device of the TPM that opens key.tpm
+	Enroll   enrollConfig   `toml:"enroll"`
 	Board    boardConfig    `toml:"board"`
 	Outbox   outboxConfig   `toml:"outbox"`
 	Store    storeConfig    `toml:"store"`
@@ -116,7 +119,7 @@ func loadConfig(path string) (config, error) {
 }
 
 func parseConfig(path string, data []byte) (config, error) {
-	c := config{Log: "info", Clock: "kernel", Board: boardConfig{Name: "auto"},
+	c := config{Log: "info", Clock: "kernel", MDNS: true, Board: boardConfig{Name: "auto"},
 		Outbox: outboxConfig{Quota: 256 << 20, Durability: "balanced"}, Store: storeConfig{Quota: 10 << 30}}
 	if err := cli.ParseTOML(data, &c); err != nil {
 		return config{}, cli.Usagef("config %s:\n%w", path, err)
@@ -164,9 +167,6 @@ func (c *config) check() error {
 	if c.State == "" {
 		return errors.New(`state: name the folder for keys and data, for example state = "/var/lib/streembit"`)
 	}
-	if len(c.Roles) == 0 {
-		return errors.New(`roles: want ["device"], ["hub"] or both`)
-	}
 	for _, r := range c.Roles {
 		if r != "device" && r != "hub" {
 			return fmt.Errorf("roles: %q: want device or hub", r)
@@ -184,7 +184,7 @@ func (c *config) check() error {
 	if !slices.Contains([]string{"strict", "balanced"}, c.Outbox.Durability) {
 		return fmt.Errorf("outbox.durability: %q: want strict or balanced", c.Outbox.Durability)
 	}
-	if err := c.Board.check(); err != nil {
+	if err := errors.Join(c.Board.check(), c.checkEnroll()); err != nil {
 		return err
 	}
 	if err := c.checkStreams(); err != nil {

@@ -24,6 +24,16 @@ type status struct {
 	Device  *agent.Status  `json:"device,omitempty"`
 	Buses   []busStatus    `json:"buses,omitempty"` // of a device's board
 	Store   *storeStatus   `json:"store,omitempty"`
+
+	Standing     string       `json:"standing"` // unclaimed, member, revoked, expired, stranger
+	FleetID      string       `json:"fleet_id,omitempty"`
+	FleetVersion uint64       `json:"fleet_version,omitempty"`
+	Members      int          `json:"members,omitempty"`
+	HubsSay      string       `json:"hubs_say,omitempty"` // of this member, if not the same
+	Time         timeStatus   `json:"time"`
+	Alarms       []alarm      `json:"alarms"`
+	Enrolment    *enrolStatus `json:"enrolment,omitempty"` // while unclaimed
+	Queue        *queueStatus `json:"queue,omitempty"`     // of a hub
 }
 
 type storeStatus struct {
@@ -40,9 +50,10 @@ type storeStatus struct {
 }
 
 func (p *program) status() status {
-	f := p.fleet.Load()
-	s := status{ID: p.key.ID().String(), Fleet: f.State().Name, Roles: p.cfg.Roles, Version: version,
+	f := p.members.get()
+	s := status{ID: p.key.ID().String(), Fleet: f.State().Name, Roles: p.roles, Version: version,
 		Addrs: p.node.Addrs(), Peers: p.node.Peers(), Hubs: len(f.Hubs())}
+	p.fleetStatus(&s)
 	if p.agent != nil {
 		a := p.agent.Status()
 		s.Device, s.Buses = &a, busesOf(p.board)
@@ -60,8 +71,14 @@ func (p *program) status() status {
 
 // print shows the status to a person.
 func (s status) print(out io.Writer) {
+	if s.Enrolment != nil {
+		s.printEnrolment(out)
+		s.printFleet(out)
+		return
+	}
 	fmt.Fprintf(out, "%s  fleet %s  roles %v  version %s\n", s.ID, s.Fleet, s.Roles, s.Version)
 	fmt.Fprintf(out, "network: %d connected, %d hubs enrolled, reachable at %v\n", len(s.Peers), s.Hubs, s.Addrs)
+	s.printFleet(out)
 	if s.Device != nil {
 		printDevice(out, s.Device)
 		printBuses(out, s.Buses)

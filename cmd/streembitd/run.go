@@ -7,14 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
 	"slices"
-	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/streembit/edge"
 	"github.com/streembit/edge/agent"
 	"github.com/streembit/edge/cmd/internal/cli"
 	"github.com/streembit/edge/fleet"
@@ -27,40 +29,56 @@ import (
 
 func newRunCommand() *cobra.Command {
 	var path string
+	var hubs []string
 	c := &cobra.Command{
 		Use:   "run",
-		Short: "Run the roles that the config names, in the foreground",
+		Short: "Run the roles that the config names, in the foreground; without a fleet, wait to be taken into one",
 		Args:  cli.Args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := loadConfig(path)
 			if err != nil {
 				return err
 			}
-			return serve(c.Context(), cfg, cli.Logger(os.Stderr, cfg.level))
+			return serve(c.Context(), cfg, hubs, cli.Logger(os.Stderr, cfg.level))
 		},
 	}
 	c.Flags().StringVar(&path, "config", defaultConfig, "config file")
+	c.Flags().StringSliceVar(&hubs, "hub", nil, "`multiaddr` with /p2p/ID of a hub at which to look for an approval, while there is no fleet (may be repeated)")
 	return c
 }
 
 // program is what is open while streembitd runs, in the order of the data flow.
 type program struct {
 	cfg     config
+	hubs    []string // of the command line, for the enrolment
 	logger  *slog.Logger
+	clock   *wallClock
+	record  *record
+	alarms  *alarms
 	key     journal.SoftKey
-	fleet   atomic.Pointer[fleet.Fleet]
+	members *membership
+	roles   []string     // that run
 	agent   *agent.Agent // nil unless device
 	board   *hal.Board   // nil unless device
 	store   *store.Store // nil unless hub
+	desk    *desk        // nil unless hub
 	node    *p2p.Node
+	said    hubWords
 	closers []io.Closer
 }
 
-// serve opens everything, runs until ctx ends or a part fails, and closes in reverse order.
-func serve(ctx context.Context, cfg config, logger *slog.Logger) (err error) {
-	p := &program{cfg: cfg, logger: logger}
+// serve waits for a fleet if there is none, opens everything, runs until ctx ends or a part fails, and closes in reverse order.
+func serve(ctx context.Context, cfg config, hubs []string, logger *slog.Logger) (err error) {
+	p := &program{cfg: cfg, hubs: hubs, logger: logger, clock: &wallClock{now: time.Now, synced: agent.KernelSynced}}
+	if cfg.Clock == "always" {
+		p.clock.synced = func() bool { return true }
+	}
 	defer func() { err = errors.Join(err, p.close()) }()
-	if err := p.open(ctx); err != nil {
+	f, err := p.join(ctx)
+	if err != nil || f == nil {
+		return err
+	}
+	if err := p.open(ctx, f); err != nil {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
@@ -72,8 +90,14 @@ func serve(ctx context.Context, cfg config, logger *slog.Logger) (err error) {
 	if p.agent != nil {
 		group.Go(func() error { return p.agent.Run(ctx) })
 	}
+	if p.desk != nil {
+		group.Go(func() error { return p.desk.policy.run(ctx, p.desk) })
+		p.desk.policy.poke()
+	}
 	group.Go(func() error { return p.reload(ctx) })
-	logger.Info("ready", "id", p.key.ID(), "roles", cfg.Roles, "fleet", p.fleet.Load().ID(), "addrs", p.node.Addrs())
+	group.Go(func() error { return p.members.watchClock(ctx, p.node.FleetChanged) })
+	group.Go(func() error { return p.keepContact(ctx) })
+	logger.Info("ready", "id", p.key.ID(), "roles", p.roles, "fleet", f.ID(), "addrs", p.node.Addrs())
 	err = group.Wait()
 	logger.Info("stopping", "err", err)
 	return err
@@ -90,68 +114,118 @@ func (p *program) reload(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		known := p.fleet.Load()
-		f, err := fleet.Load(p.cfg.file("fleet.cbor"), known.ID())
-		if err == nil {
-			err = f.Newer(known)
-		}
-		if err != nil {
+		if err := p.members.reload(); err != nil {
 			p.logger.Error("fleet.cbor not taken, the known one stays", "err", err)
 			continue
 		}
-		p.fleet.Store(f)
 		p.node.FleetChanged()
+		f := p.members.get()
 		p.logger.Info("fleet.cbor taken", "version", f.State().Version, "members", len(f.Members()))
 	}
 }
 
-func (p *program) open(ctx context.Context) error {
+// join opens key and audit log and returns the fleet: the one that is there, or the one that takes this device in. It returns nil when ctx ends
+// before that.
+func (p *program) join(ctx context.Context) (*fleet.Fleet, error) {
 	if err := os.MkdirAll(p.cfg.State, 0o700); err != nil {
-		return cli.Try(fmt.Errorf("making state folder: %w", err), "state = a folder that this user may write to")
+		return nil, cli.Try(fmt.Errorf("making state folder: %w", err), "state = a folder that this user may write to")
 	}
-	key, err := fleet.LoadKey(p.cfg.file("key.pem"))
+	var err error
+	if p.record, err = openRecord(p.cfg.State, p.clock.synced, p.logger); err != nil {
+		return nil, err
+	}
+	p.opened(p.record)
+	p.alarms = &alarms{record: p.record, logger: p.logger}
+	f, err := loadFleet(p.cfg.State)
+	newcomer := errors.Is(err, fs.ErrNotExist) && !cli.Tried(err)
+	switch {
+	case errors.Is(err, fleet.ErrWrongFleet):
+		p.record.refused(evBadOwner, "", p.cfg.file(bundleName), err)
+		return nil, err
+	case err != nil && !newcomer:
+		return nil, err
+	}
+	if newcomer {
+		p.key, _, err = openOrMakeKey(p.cfg.State, p.cfg.TPM)
+	} else {
+		p.key, _, err = openKey(p.cfg.State, p.cfg.TPM)
+	}
 	if err != nil {
-		return keyError(err, p.cfg.State)
+		return nil, keyError(err, p.cfg.State)
 	}
-	p.key = key
-	f, err := fleet.Load(p.cfg.file("fleet.cbor"), journal.FleetID{})
+	if newcomer {
+		return p.enrol(ctx)
+	}
+	return f, nil
+}
+
+// open brings up the member, in the order of the data flow.
+func (p *program) open(ctx context.Context, f *fleet.Fleet) (err error) {
+	p.eraseSecrets(f)
+	p.members, err = newMembership(f, &membership{state: p.cfg.State, self: p.key.ID(), clock: p.clock, record: p.record, alarms: p.alarms, logger: p.logger})
 	if err != nil {
-		return cli.Try(err, "copy fleet.cbor from the owner to %s", p.cfg.file("fleet.cbor"))
-	}
-	p.fleet.Store(f)
-	if err := p.checkRoles(f); err != nil {
 		return err
 	}
-	if p.cfg.has("hub") {
+	p.members.noteIgnored(f)
+	if p.roles, err = rolesOf(f, p.key.ID(), p.cfg.Roles); err != nil { // of one whose grant has ended: those that it had
+		return err
+	}
+	if p.has(hubRole) {
 		if err := p.openStore(ctx); err != nil {
+			return err
+		}
+		if err := p.openDesk(); err != nil {
 			return err
 		}
 	}
 	if err := p.openNode(ctx); err != nil {
 		return err
 	}
-	if p.cfg.has("device") {
+	if p.has(deviceRole) {
 		return p.openAgent(ctx)
 	}
 	return nil
 }
 
+// The roles that streembitd runs.
+const (
+	deviceRole = "device"
+	hubRole    = "hub"
+)
+
+func (p *program) has(role string) bool { return slices.Contains(p.roles, role) }
+
 // errNotGranted: the fleet's log gives this member no such role.
 var errNotGranted = errors.New("the fleet refuses this member")
 
-// checkRoles refuses to run a role that the fleet has not granted: its segments would be refused anyway.
-func (p *program) checkRoles(f *fleet.Fleet) error {
-	for _, name := range p.cfg.Roles {
-		role, err := fleet.ParseRoles(name)
-		if err != nil {
-			return cli.Usage(err)
-		}
-		if !f.Is(p.key.ID(), role) {
-			return cli.Try(fmt.Errorf("%w: it may not be a %s in fleet %s", errNotGranted, name, f.State().Name),
-				"streembit fleet add %s --role %s --name NAME, then copy fleet.cbor again", p.key.ID(), name)
+// rolesOf returns what a member runs: what its config wants, or all that it has been granted. A role that the fleet has not granted is refused: its
+// segments would be refused anyway. Who was put out starts all the same, publishes nothing and says so: an operator may take it back.
+func rolesOf(f *fleet.Fleet, self edge.ID, wanted []string) ([]string, error) {
+	g, is := f.Member(self)
+	if old, _, former := f.Former(self); !is && former {
+		g = old
+	}
+	var granted []string
+	for _, name := range []string{deviceRole, hubRole} {
+		if role, err := fleet.ParseRoles(name); err == nil && g.Roles&role != 0 {
+			granted = append(granted, name)
 		}
 	}
-	return nil
+	if len(wanted) == 0 {
+		wanted = granted
+	}
+	missing := "device"
+	for _, name := range wanted {
+		if missing = name; !slices.Contains(granted, name) {
+			granted = nil
+			break
+		}
+	}
+	if len(granted) == 0 {
+		return nil, cli.Try(fmt.Errorf("%w: it may not be a %s in fleet %s", errNotGranted, missing, f.State().Name),
+			"streembit fleet add %s --role %s --name NAME, then copy fleet.cbor again", self, missing)
+	}
+	return wanted, nil
 }
 
 func (p *program) close() error {

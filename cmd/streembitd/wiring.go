@@ -7,15 +7,15 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
 	"time"
 
+	"github.com/streembit/edge"
 	"github.com/streembit/edge/agent"
 	"github.com/streembit/edge/agent/outbox"
 	"github.com/streembit/edge/cmd/internal/cli"
 	"github.com/streembit/edge/fleet"
+	"github.com/streembit/edge/fleet/enroll"
 	"github.com/streembit/edge/journal"
 	"github.com/streembit/edge/transport"
 	"github.com/streembit/edge/transport/p2p"
@@ -25,7 +25,7 @@ import (
 // openStore opens the hub's disk.
 func (p *program) openStore(ctx context.Context) error {
 	s, err := store.Open(ctx, p.cfg.file("store"), store.Options{
-		Fleet: p.fleet.Load, Self: p.key.ID(), Quota: int64(p.cfg.Store.Quota), Logger: p.logger.With("part", "store"),
+		Fleet: p.members.get, Self: p.key.ID(), Quota: int64(p.cfg.Store.Quota), Logger: p.logger.With("part", "store"),
 	})
 	if err != nil {
 		return err
@@ -35,18 +35,40 @@ func (p *program) openStore(ctx context.Context) error {
 	return nil
 }
 
+// openDesk lets a hub take part in the enrolment of others.
+func (p *program) openDesk() error {
+	q, err := enroll.OpenQueue(p.cfg.file(queueName), p.members.get().ID())
+	if err != nil {
+		return cli.Try(err, "rm %s: who waits in it claims again", cli.Quote(p.cfg.file(queueName)))
+	}
+	l := p.logger.With("part", "enrolment")
+	p.desk = &desk{self: p.key.ID(), members: p.members, clock: p.clock, queue: q, record: p.record, logger: l,
+		policy: &executor{state: p.cfg.State, key: p.key, members: p.members, clock: p.clock, record: p.record, logger: l,
+			changed: func() { p.node.FleetChanged() }, wake: make(chan struct{}, 1), secrets: map[fleet.TokenID]opened{}}}
+	return nil
+}
+
 // openNode joins the network.
 func (p *program) openNode(ctx context.Context) error {
-	secret, err := stableSecret(p.cfg.file("secret"))
+	secret, err := stableSecret(p.cfg.file(secretName))
 	if err != nil {
 		return err
 	}
 	o := p2p.Options{
 		Signer: p.key, Secret: secret, Listen: p.cfg.Listen, Announce: p.cfg.Announce,
-		Fleet: p.fleet.Load, Logger: p.logger.With("part", "p2p"),
+		Fleet: p.members.get, Merge: p.merge, Version: version, Alarm: p.alarms.network, Logger: p.logger.With("part", "p2p"),
 	}
+	// A run, not the kernel's boot: two copies of a card that run in containers of one machine are clones too. A restart is none, since the
+	// connections of the run before are dead.
+	rand.Read(o.Boot[:])
 	if p.store != nil {
 		o.Store = p.store
+		if len(o.Listen) == 0 { // the config left the role to the fleet
+			o.Listen = defaultListen()
+		}
+	}
+	if p.desk != nil {
+		o.Enrol, o.Desk = p.desk, p.desk
 	}
 	n, err := p2p.New(ctx, o)
 	if err != nil {
@@ -57,27 +79,13 @@ func (p *program) openNode(ctx context.Context) error {
 	return nil
 }
 
-// stableSecret is what a transport may derive its own keys from, so that the identity key never leaves its signer.
-func stableSecret(path string) ([]byte, error) {
-	secret, err := os.ReadFile(path)
-	if err == nil && len(secret) == 32 {
-		return secret, nil
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("reading secret: %w", err)
-	}
-	secret = make([]byte, 32)
-	rand.Read(secret)
-	return secret, fleet.WriteFile(path, secret, 0o600)
-}
-
 // openAgent opens board, outbox and publisher and puts the device together.
 func (p *program) openAgent(ctx context.Context) error {
 	boot, uptime, err := agent.Boot("/")
 	if err != nil {
 		return err
 	}
-	clock := agent.NewClock(uptime, p.clockSynced(), time.UnixMilli(p.fleet.Load().State().Time))
+	clock := agent.NewClock(uptime, p.clock.synced, p.members.get().Floor())
 	board, err := openBoard(ctx, p.cfg.Board)
 	if err != nil {
 		return err
@@ -95,14 +103,14 @@ func (p *program) openAgent(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	publisher := transport.NewPublisher(p.node, p.fleet.Load)
+	publisher := transport.NewPublisher(p.node, p.members.get)
 	p.opened(closerFunc(publisher.Close))
 	hubs := agent.NewHubs(p.logger.With("part", "agent"))
 	publisher.Observe(hubs.Answered)
 	c := agent.Config{
 		Boot: boot, Clock: clock, Probes: probes,
-		Streams: p.streams(), Readers: func(s string) ([]journal.Reader, error) { return p.fleet.Load().Readers(p.key.ID(), s) },
-		Outbox: box, Unsealed: unsealed, Publisher: publisher, Heads: p.node, Hubs: hubs, Logger: p.logger.With("part", "agent"),
+		Streams: p.streams(), Readers: func(s string) ([]journal.Reader, error) { return p.members.get().Readers(p.key.ID(), s) },
+		Outbox: box, Unsealed: unsealed, Publisher: gate{publisher, p.members}, Heads: p.node, Hubs: hubs, Logger: p.logger.With("part", "agent"),
 	}
 	if p.cfg.Outbox.Receipts != "" {
 		if c.Receipts, err = agent.OpenReceipts(p.cfg.Outbox.Receipts); err != nil {
@@ -116,7 +124,7 @@ func (p *program) openAgent(ctx context.Context) error {
 
 func (p *program) openOutbox(ctx context.Context) (*outbox.Outbox, []outbox.Spooled, error) {
 	box, found, err := outbox.Open(ctx, outbox.Options{
-		Dir: p.cfg.file("outbox"), Fleet: p.fleet.Load().ID(), Signer: p.key, Quota: int64(p.cfg.Outbox.Quota),
+		Dir: p.cfg.file("outbox"), Fleet: p.members.get().ID(), Signer: p.key, Quota: int64(p.cfg.Outbox.Quota),
 		Durability: outbox.Durability(p.cfg.Outbox.Durability), Logger: p.logger.With("part", "outbox"),
 	})
 	if err != nil {
@@ -136,12 +144,22 @@ func (p *program) openOutbox(ctx context.Context) (*outbox.Outbox, []outbox.Spoo
 	return box, found.Spooled, nil
 }
 
-func (p *program) clockSynced() func() bool {
-	if p.cfg.Clock == "always" {
-		return func() bool { return true }
-	}
-	return agent.KernelSynced
+// gate publishes only while this member is one: what is sealed meanwhile waits in the outbox.
+type gate struct {
+	agent.Publisher
+	members *membership
 }
+
+// Publish implements agent.Publisher. The error wraps errNotMember.
+func (g gate) Publish(ctx context.Context, seg *journal.Segment, acked []edge.ID) (transport.Receipt, error) {
+	if s := g.members.standing(); s != standingMember {
+		return transport.Receipt{}, fmt.Errorf("%w: it is %s; the outbox is kept", errNotMember, s)
+	}
+	return g.Publisher.Publish(ctx, seg, acked)
+}
+
+// errNotMember: the fleet has put this member out, or its grant has ended.
+var errNotMember = errors.New("this device is no member of its fleet now")
 
 func (p *program) streams() []agent.Stream {
 	var out []agent.Stream

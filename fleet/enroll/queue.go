@@ -82,14 +82,14 @@ func OpenQueue(path string, id journal.FleetID) (*Queue, error) {
 }
 
 // Add queues a claim; a device's newer claim takes the place of its older one. The same claim again writes nothing, so that a device that asks
-// again and again wears out no card. It is durable when Add returns nil. The error wraps ErrQueueFull.
-func (q *Queue) Add(w Waiting, now time.Time) error {
+// again and again wears out no card; added is false then. It is durable when Add returns nil. The error wraps ErrQueueFull.
+func (q *Queue) Add(w Waiting, now time.Time) (added bool, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	at := slices.IndexFunc(q.q.Claims, func(o Waiting) bool { return o.Claim.Device == w.Claim.Device })
 	if at >= 0 && q.q.Claims[at].Claim == w.Claim {
 		q.q.Claims[at].Addr, q.q.Claims[at].At = w.Addr, w.At
-		return nil
+		return false, nil
 	}
 	next := q.fresh(now)
 	next.Claims = slices.DeleteFunc(next.Claims, func(o Waiting) bool { return o.Claim.Device == w.Claim.Device })
@@ -100,10 +100,13 @@ func (q *Queue) Add(w Waiting, now time.Time) error {
 		}
 	}
 	if len(next.Claims) >= MaxQueue || same >= perAddr {
-		return fmt.Errorf("enroll: queueing claim of %s: %w", w.Claim.Device, ErrQueueFull)
+		return false, fmt.Errorf("enroll: queueing claim of %s: %w", w.Claim.Device, ErrQueueFull)
 	}
 	next.Claims = append(next.Claims, w)
-	return q.save(next)
+	if err := q.save(next); err != nil {
+		return false, err
+	}
+	return true, nil
 }
 
 // Waiting returns the claims, oldest first.

@@ -42,8 +42,8 @@ func TestQueue_SurvivesRestart(t *testing.T) {
 	again := claimOf(1, "renamed", begin.Add(time.Minute))
 	a := enroll.Approval{Fleet: inLab, Device: first.Claim.Device, MAC: [32]byte{9}}
 	for _, w := range []enroll.Waiting{first, second, again} {
-		if err := q.Add(w, begin); err != nil {
-			t.Fatal(err)
+		if added, err := q.Add(w, begin); err != nil || !added {
+			t.Fatal(added, err)
 		}
 	}
 	if err := q.Deposit(a, begin); err != nil {
@@ -82,15 +82,15 @@ func TestQueue_SurvivesRestart(t *testing.T) {
 func TestQueue_IsBounded(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "claims.cbor")
 	q := openQueue(t, path)
-	if err := q.Add(claimOf(0, "a", begin), begin); err != nil {
+	if _, err := q.Add(claimOf(0, "a", begin), begin); err != nil {
 		t.Fatal(err)
 	}
 	before, err := os.Stat(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := q.Add(claimOf(0, "a", begin.Add(time.Minute)), begin.Add(time.Minute)); err != nil {
-		t.Fatal(err)
+	if added, err := q.Add(claimOf(0, "a", begin.Add(time.Minute)), begin.Add(time.Minute)); err != nil || added {
+		t.Fatal(added, err)
 	}
 	if after, err := os.Stat(path); err != nil || !os.SameFile(before, after) || after.ModTime() != before.ModTime() {
 		t.Errorf("the same claim wrote the file anew: %v", err)
@@ -99,7 +99,7 @@ func TestQueue_IsBounded(t *testing.T) {
 	for ; n < 200; n++ {
 		w := claimOf(n, "a", begin)
 		w.Addr = "/ip6/2001:db8::" + fmt.Sprint(n) + "/udp/1/quic-v1"
-		err := q.Add(w, begin)
+		_, err := q.Add(w, begin)
 		if errors.Is(err, enroll.ErrQueueFull) {
 			break
 		}
@@ -113,7 +113,7 @@ func TestQueue_IsBounded(t *testing.T) {
 	}
 	total := crowd + 1
 	for ; n < 1000; n++ {
-		err := q.Add(claimOf(n, "a", begin), begin)
+		_, err := q.Add(claimOf(n, "a", begin), begin)
 		if errors.Is(err, enroll.ErrQueueFull) {
 			break
 		}
@@ -125,7 +125,7 @@ func TestQueue_IsBounded(t *testing.T) {
 	if total != enroll.MaxQueue || len(q.Waiting(begin)) != enroll.MaxQueue {
 		t.Errorf("%d claims fit", total)
 	}
-	if err := q.Add(claimOf(n, "a", begin), begin.Add(enroll.KeepFor+time.Hour)); err != nil {
+	if _, err := q.Add(claimOf(n, "a", begin), begin.Add(enroll.KeepFor+time.Hour)); err != nil {
 		t.Errorf("a queue of old claims is full: %v", err)
 	}
 }
