@@ -164,6 +164,10 @@ func (o *office) hear(ctx context.Context) error {
 			return err
 		}
 	}
+	if standing, told := errors.AsType[*p2p.StandingError](heard); told {
+		return cli.Try(fmt.Errorf("the hubs do not take %s for a member of fleet %s: it is %s: %w", o.author.Key.ID(), o.known().State().Name, standing.Standing, fleet.ErrNotAllowed),
+			"on the owner's machine: streembit fleet show; if the owner's key was rotated, this one is of no use any more")
+	}
 	if o.hubs != nil && heard != nil {
 		o.log.Info("no hub answers", "err", heard)
 		fmt.Fprintf(o.app.err, "no hub answers: what others changed is not known here (--log info says why)\n")

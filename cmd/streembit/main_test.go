@@ -29,7 +29,8 @@ func TestTranscripts(t *testing.T) {
 			e.Setenv("XDG_CONFIG_HOME", e.WorkDir+"/config")
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "setid": setID},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "setid": setID, "hub": startHub, "addr": setAddr, "publish": publish,
+			"newcomer": newcomer, "await": await, "member": inFleet, "jsonfield": jsonField},
 	})
 }
 
