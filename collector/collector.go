@@ -14,7 +14,6 @@ import (
 	"log/slog"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/fleet"
@@ -66,6 +65,7 @@ type Collector struct {
 	cfg      Config
 	log      *slog.Logger
 	readings atomic.Uint64
+	rewraps  *rewraps
 	states   map[journal.Chain]*state
 	loaded   bool // states agree with the sink
 }
@@ -82,7 +82,7 @@ func New(cfg Config) (*Collector, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Collector{cfg: cfg, log: log}, nil
+	return &Collector{cfg: cfg, log: log, rewraps: newRewraps()}, nil
 }
 
 // Readings counts the readings that this Collector has handed to its sink and the sink has committed, for a progress
@@ -121,18 +121,44 @@ func (c *Collector) load(ctx context.Context) error {
 	states := map[journal.Chain]*state{}
 	for chain, m := range marks {
 		if chain.Fleet == fleetID {
-			states[chain] = &state{mark: m, opener: newOpener(c.cfg.Key)}
+			states[chain] = &state{mark: m, opener: c.opener(chain)}
 		}
 	}
 	c.states, c.loaded = states, true
 	return nil
 }
 
-// rounds pulls the surveyed chains, then those whose end was moved by what a later incarnation says of them.
+// rounds learns the keys that others have handed on, pulls the surveyed chains, then those whose end was moved by what a later incarnation
+// says of them, and at last what the new keys open of former pulls.
 func (c *Collector) rounds(ctx context.Context, r *run, targets []*target) error {
 	if err := c.load(ctx); err != nil {
 		return err
 	}
+	keys, targets := split(targets, func(t *target) bool { return t.chain.Stream == journal.RewrapStream })
+	c.learnRewraps(ctx, r, keys)
+	if err := c.roundsOfChains(ctx, r, targets); err != nil {
+		return err
+	}
+	if err := c.replay(ctx, r); err != nil {
+		c.loaded = false
+		return err
+	}
+	return nil
+}
+
+// split divides a list.
+func split[T any](list []T, first func(T) bool) (yes, no []T) {
+	for _, v := range list {
+		if first(v) {
+			yes = append(yes, v)
+		} else {
+			no = append(no, v)
+		}
+	}
+	return yes, no
+}
+
+func (c *Collector) roundsOfChains(ctx context.Context, r *run, targets []*target) error {
 	byChain := map[journal.Chain]*target{}
 	for _, t := range targets {
 		byChain[t.chain] = t
@@ -174,13 +200,13 @@ func (c *Collector) accounted(chain journal.Chain, seq uint64) bool {
 func (c *Collector) round(ctx context.Context, r *run, targets []*target) error {
 	for _, t := range targets {
 		if c.states[t.chain] == nil {
-			c.states[t.chain] = &state{opener: newOpener(c.cfg.Key)}
+			c.states[t.chain] = &state{opener: c.opener(t.chain)}
 		}
 	}
 	errs := make([]error, len(targets))
 	parallel(c.cfg.Parallel, len(targets), func(i int) {
 		t := targets[i]
-		p := &pull{c: c, r: r, t: t, st: c.states[t.chain], now: time.Now().UTC()}
+		p := c.pull(r, t, c.states[t.chain])
 		if errs[i] = p.run(ctx); errs[i] != nil {
 			r.chainFailed(t.chain, errs[i])
 		}

@@ -58,7 +58,7 @@ func (s *pass) fetchAll(ctx context.Context, out chan<- *unit) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if u.span.Last >= s.last {
+		if u.span.Last >= s.last || s.again.isOver() {
 			return nil
 		}
 		cursor = u.span.Last + 1
@@ -149,6 +149,11 @@ func (s *pass) fetchInto(ctx context.Context, u *unit, hub edge.ID, run transpor
 // take proves one segment that stands where want is expected, and returns what is expected next.
 func (s *pass) take(u *unit, hub edge.ID, run transport.Span, want uint64, raw []byte) uint64 {
 	seg, err := journal.OpenFrom(raw, s.t.chain, want)
+	if err == nil {
+		if err = s.t.check(seg); err != nil {
+			seg = nil
+		}
+	}
 	if errors.Is(err, journal.ErrBadSeq) {
 		if other, openErr := journal.Open(raw, s.t.chain.Fleet); openErr == nil {
 			seg = other

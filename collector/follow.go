@@ -128,7 +128,7 @@ func (f *follower) follow(ctx context.Context, hub edge.ID) {
 
 // touch notes what a hub holds now.
 func (f *follower) touch(hub edge.ID, h transport.Held) {
-	if !f.c.wanted(h.Chain) {
+	if !f.c.wanted(h.Chain) && !f.c.isRewraps(h.Chain) {
 		return
 	}
 	f.mu.Lock()

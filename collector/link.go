@@ -45,11 +45,14 @@ func (l *linker) begin(from uint64) {
 
 func (l *linker) run(ctx context.Context, units <-chan *unit) error {
 	for u := range units {
+		if l.again.isOver() {
+			continue // fetched ahead
+		}
 		if len(u.segs) == 0 {
 			l.miss(u.span, l.r.absent())
 			continue
 		}
-		for seq := u.span.First; seq <= u.span.Last; seq++ {
+		for seq := u.span.First; seq <= u.span.Last && !l.again.isOver(); seq++ {
 			if err := l.step(ctx, u, seq); err != nil {
 				return err
 			}
@@ -88,6 +91,9 @@ func (l *linker) step(ctx context.Context, u *unit, seq uint64) error {
 		l.refused = nil
 	}
 	l.againstHead(seg)
+	if l.again.ends(seg) {
+		return nil
+	}
 	if err := l.accept(ctx, seg); err != nil {
 		return err
 	}
@@ -245,6 +251,9 @@ func (l *linker) unreadable(seg *journal.Segment, err error) {
 // miss records a run of places for which no good copy was found. The pass goes on after it.
 func (l *linker) miss(span transport.Span, why string) {
 	l.restart = true
+	if l.again != nil && !l.st.mark.open(span) {
+		l.again.missed = true
+	}
 	if l.pending != nil && l.pending.Reason == why {
 		l.pending.Last = span.Last
 		return

@@ -14,12 +14,18 @@ import (
 // opener reads the proven segments of one chain with the reader's key.
 type opener struct {
 	ring   *journal.Keyring
-	sealed map[uint64]bool  // epochs that are wrapped for others only
-	lost   map[uint64]error // epochs whose key could not be got in this pass
+	offers func(epoch uint64) []offered // rewraps of the chain's epochs for this reader
+	blame  func(o offered, err error)   // told of a rewrap that is a lie
+	sealed map[uint64]int               // epochs that are wrapped for others only, and how many rewraps were tried
+	lost   map[uint64]error             // epochs whose key could not be got in this pass
+
+	start *journal.Segment // of the newest epoch that a rewrap opens …
+	tried int              // … and how many of its offers were tried, the one in use included
 }
 
-func newOpener(key journal.ReaderKey) *opener {
-	return &opener{ring: journal.NewKeyring(key), sealed: map[uint64]bool{}, lost: map[uint64]error{}}
+func (c *Collector) opener(chain journal.Chain) *opener {
+	return &opener{ring: journal.NewKeyring(c.cfg.Key), sealed: map[uint64]int{}, lost: map[uint64]error{},
+		offers: func(epoch uint64) []offered { return c.rewraps.of(chain, epoch) }, blame: func(offered, error) {}}
 }
 
 // opened is what a segment gave. sealed: its epoch is for other readers.
@@ -39,20 +45,37 @@ func (o *opener) open(ctx context.Context, seg *journal.Segment, find func(conte
 	default:
 		return opened{}, nil
 	}
-	if o.sealed[seg.Epoch] {
+	if o.isSealed(seg.Epoch) {
 		return opened{sealed: true}, nil
 	}
 	out, err := o.read(seg)
-	if !errors.Is(err, journal.ErrUnknownEpoch) {
-		return out, err
+	if errors.Is(err, journal.ErrUnknownEpoch) {
+		if err := o.recall(ctx, seg, find); err != nil {
+			return opened{}, err
+		}
+		if o.isSealed(seg.Epoch) {
+			return opened{sealed: true}, nil
+		}
+		out, err = o.read(seg)
 	}
-	if err := o.recall(ctx, seg, find); err != nil {
-		return opened{}, err
+	for errors.Is(err, journal.ErrSealed) && o.start != nil && o.start.Epoch == seg.Epoch {
+		o.blame(o.offers(seg.Epoch)[o.tried-1], err)
+		if !o.tryOffers() {
+			return opened{sealed: true}, nil
+		}
+		out, err = o.read(seg)
 	}
-	if o.sealed[seg.Epoch] {
-		return opened{sealed: true}, nil
+	return out, err
+}
+
+// isSealed reports whether an epoch is for others, and no rewrap has come since that was found out.
+func (o *opener) isSealed(epoch uint64) bool {
+	tried, sealed := o.sealed[epoch]
+	if sealed && len(o.offers(epoch)) > tried {
+		delete(o.sealed, epoch) // its start is fetched again and learnt
+		return false
 	}
-	return o.read(seg)
+	return sealed
 }
 
 func (o *opener) learn(seg *journal.Segment) (opened, error) {
@@ -61,10 +84,28 @@ func (o *opener) learn(seg *journal.Segment) (opened, error) {
 	if after != nil && after.Last.Seq <= maxSeq {
 		out.note = &Note{Seq: seg.Seq, After: after}
 	}
-	if errors.Is(err, journal.ErrNotReader) {
-		o.sealed[seg.Epoch], err = true, nil
+	if o.start = nil; errors.Is(err, journal.ErrNotReader) {
+		o.start, o.tried = seg, 0
+		o.tryOffers()
+		err = nil
 	}
 	return out, err
+}
+
+// tryOffers takes the key of the next rewrap that opens. False, and the epoch is sealed: there is none.
+func (o *opener) tryOffers() bool {
+	list := o.offers(o.start.Epoch)
+	for o.tried < len(list) {
+		offer := list[o.tried]
+		o.tried++
+		err := o.ring.LearnRewrap(o.start, offer.by, offer.rewrap)
+		if err == nil {
+			return true
+		}
+		o.blame(offer, err)
+	}
+	o.sealed[o.start.Epoch], o.start = len(list), nil
+	return false
 }
 
 // recall fetches the start of the segment's epoch.

@@ -23,6 +23,10 @@ type pull struct {
 	now time.Time
 }
 
+func (c *Collector) pull(r *run, t *target, st *state) *pull {
+	return &pull{c: c, r: r, t: t, st: st, now: time.Now().UTC()}
+}
+
 // pass is one walk over consecutive segments: the chain from its mark to its end, or one old gap.
 type pass struct {
 	*pull
@@ -32,6 +36,25 @@ type pass struct {
 	restart     bool          // segment first-1 is not known
 	after       journal.Hash  // that segment last must have; zero = not known
 	opener      *opener
+	again       *again // pulled once more for keys that came late; nil: not so
+}
+
+// cut takes from the target what a revocation took from the chain; false: nothing is left.
+func (p *pull) cut() bool {
+	last, ok := p.c.cfg.Fleet().Extent(p.t.chain)
+	p.t.last = last
+	if ok && last == nil {
+		return true
+	}
+	end := uint64(0)
+	if ok {
+		end = last.Seq + 1
+	}
+	for i := range p.t.claims {
+		p.t.claims[i].clip(end)
+	}
+	p.t.proven = min(p.t.proven, end)
+	return ok
 }
 
 // work is a batch with what is counted once it is committed.
@@ -42,7 +65,11 @@ type work struct {
 
 func (p *pull) run(ctx context.Context) error {
 	p.r.chain(p.t.chain, func(*ChainReport) {}) // the chain is in the report even if nothing happens
+	if !p.cut() {
+		return ctx.Err()
+	}
 	p.learnHead(ctx)
+	p.cut()
 	var from uint64
 	if l := p.st.mark.Link; l != nil {
 		from = l.Seq + 1
@@ -67,7 +94,7 @@ func (p *pull) run(ctx context.Context) error {
 
 // fillGap is the pass over an old gap. It has its own keys, because those of the chain's tip are newer.
 func (p *pull) fillGap(g Gap) *pass {
-	s := &pass{pull: p, first: g.First, last: g.Last, fill: true, after: g.After, opener: newOpener(p.c.cfg.Key)}
+	s := &pass{pull: p, first: g.First, last: g.Last, fill: true, after: g.After, opener: p.c.opener(p.t.chain)}
 	switch {
 	case g.First == 0:
 	case g.Before != journal.Hash{}:
@@ -81,6 +108,9 @@ func (p *pull) fillGap(g Gap) *pass {
 // run fetches and verifies, links and opens, and writes, each in its own goroutine, at most one step ahead of the
 // next: so memory is bounded by a few units whatever the length of the chain.
 func (s *pass) run(ctx context.Context) error {
+	s.opener.blame = func(o offered, err error) {
+		s.r.bad(Bad{By: o.by, Chain: s.t.chain, Seq: o.rewrap.Epoch, Err: fmt.Errorf("a rewrap of this epoch's key is false: %w", err)})
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	units, works := make(chan *unit), make(chan work)
 	g.Go(func() error {

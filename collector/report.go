@@ -54,9 +54,10 @@ type ChainReport struct {
 // Complete reports whether everything that is known to exist is in the sink.
 func (c ChainReport) Complete() bool { return len(c.Missing) == 0 && c.Err == nil }
 
-// Bad is a copy of a segment that a hub served and that is not what it must be. The zero Hub means the DHT's head.
+// Bad is a copy of a segment that a hub served and that is not what it must be. The zero Hub means the DHT's head, or a rewrap by a member.
 type Bad struct {
 	Hub   edge.ID
+	By    edge.ID // the member, zero if it is no rewrap
 	Chain journal.Chain
 	Seq   uint64
 	Err   error
@@ -64,6 +65,9 @@ type Bad struct {
 
 func (b Bad) String() string {
 	from := "the DHT"
+	if b.By != (edge.ID{}) {
+		from = "member " + b.By.Short()
+	}
 	if b.Hub != (edge.ID{}) {
 		from = "hub " + b.Hub.Short()
 	}

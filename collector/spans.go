@@ -4,10 +4,12 @@ package collector
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"sync"
 
 	"github.com/streembit/edge"
+	"github.com/streembit/edge/fleet"
 	"github.com/streembit/edge/journal"
 	"github.com/streembit/edge/transport"
 )
@@ -18,6 +20,7 @@ type target struct {
 	claims []claim
 	proven uint64      // number of segments that signed evidence says exist: highest seq + 1
 	head   *provenHead // newest signed header that the DHT knew, nil for none
+	last   *fleet.Cut  // what a revocation left of the chain; nil = all
 	noHead bool        // do not ask the DHT: a hub has just said what is new
 }
 
@@ -77,6 +80,18 @@ func (t *target) next(from uint64) (seq uint64, ok bool) {
 	return seq, ok
 }
 
+// before returns the highest seq below end that some hub claims.
+func (t *target) before(end uint64) (seq uint64, ok bool) {
+	for _, c := range t.claims {
+		for _, s := range c.spans {
+			if s.First < end && (!ok || min(s.Last, end-1) > seq) {
+				seq, ok = min(s.Last, end-1), true
+			}
+		}
+	}
+	return seq, ok
+}
+
 // end returns one more than the highest seq that a hub claims.
 func (t *target) end() uint64 {
 	var end uint64
@@ -116,6 +131,14 @@ func (c claim) within(span transport.Span) []transport.Span {
 		}
 	}
 	return out
+}
+
+// check refuses what a revocation took from the chain.
+func (t *target) check(seg *journal.Segment) error {
+	if t.last == nil || seg.Seq < t.last.Seq || seg.Seq == t.last.Seq && seg.Hash == t.last.Hash {
+		return nil
+	}
+	return fmt.Errorf("collector: seq %d of %s, the last that counts is %d: %w", seg.Seq, t.chain, t.last.Seq, fleet.ErrRevoked)
 }
 
 // clip forgets what the hub claims from end on.

@@ -75,12 +75,22 @@ func (c *Collector) ask(ctx context.Context, hub edge.ID) ([]transport.Held, err
 		}
 		out = append(out, held...)
 	}
+	if len(c.cfg.Devices) == 0 {
+		return out, nil
+	}
+	for _, who := range rewrappers(c.cfg.Fleet()) {
+		held, err := c.cfg.Source.Held(ctx, hub, who)
+		if _, refused := errors.AsType[*transport.Refusal](err); err != nil && !refused {
+			return nil, err
+		}
+		out = append(out, held...)
+	}
 	return out, nil
 }
 
 func (c *Collector) merge(targets map[journal.Chain]*target, hub edge.ID, held []transport.Held) {
 	for _, h := range held {
-		if !c.wanted(h.Chain) {
+		if !c.wanted(h.Chain) && !c.isRewraps(h.Chain) {
 			continue
 		}
 		t := targets[h.Chain]
@@ -92,23 +102,20 @@ func (c *Collector) merge(targets map[journal.Chain]*target, hub edge.ID, held [
 	}
 }
 
-// wanted reports whether a chain is of this fleet, of an enrolled device, of a stream that the reader may read, and
+// wanted reports whether a chain is of this fleet, of a device that is or was enrolled, of a stream that the reader may read, and
 // among the devices that were asked for.
 func (c *Collector) wanted(chain journal.Chain) bool {
 	f := c.cfg.Fleet()
-	if chain.Fleet != f.ID() || !isOrWasDevice(f, chain.Device) || !journal.ValidStream(chain.Stream) {
+	if chain.Fleet != f.ID() || !journal.ValidStream(chain.Stream) {
+		return false
+	}
+	if _, ok := f.Extent(chain); !ok {
 		return false
 	}
 	if len(c.cfg.Devices) > 0 && !slices.Contains(c.cfg.Devices, chain.Device) {
 		return false
 	}
 	return c.cfg.Reader == (edge.ID{}) || f.May(c.cfg.Reader, fleet.Read, chain.Device, chain.Stream)
-}
-
-// isOrWasDevice: what a former device published before it went stays valid; Fleet.Accepts judges each segment.
-func isOrWasDevice(f *fleet.Fleet, id edge.ID) bool {
-	former, _, ok := f.Former(id)
-	return f.Is(id, fleet.Device) || ok && former.Roles&fleet.Device != 0
 }
 
 // learnHead asks for the newest signed header, a hint: what it proves counts, its absence says nothing.
@@ -166,7 +173,9 @@ func (p *pull) fetchOne(ctx context.Context, hub edge.ID, seq uint64) (*journal.
 	var seg *journal.Segment
 	err := p.fetch(ctx, hub, transport.Span{First: seq, Last: seq}, func(raw []byte) error {
 		var err error
-		seg, err = journal.OpenFrom(append([]byte(nil), raw...), p.t.chain, seq)
+		if seg, err = journal.OpenFrom(append([]byte(nil), raw...), p.t.chain, seq); err == nil {
+			err = p.t.check(seg)
+		}
 		return err
 	})
 	if err == nil && seg == nil {

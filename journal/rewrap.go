@@ -5,6 +5,7 @@ package journal
 import (
 	"crypto/hpke"
 	"fmt"
+	"slices"
 
 	"github.com/streembit/edge"
 )
@@ -96,4 +97,14 @@ func (s *Segment) Rewraps() ([]Rewrap, error) {
 		}
 	}
 	return list, nil
+}
+
+// WrappedFor reports whether a KindEpoch segment carries a wrap with the reader's tag.
+func (s *Segment) WrappedFor(r Reader) bool {
+	var p epochPayload
+	if s.Kind != KindEpoch || Decode(s.payload, &p) != nil {
+		return false
+	}
+	tag := r.Fingerprint()
+	return slices.ContainsFunc(p.Wraps, func(w wrap) bool { return w.Reader == tag })
 }
