@@ -72,27 +72,34 @@ func (f *Fleet) Encoded() ([]byte, error) {
 	for i, l := range f.logs {
 		b.Logs[i] = l.raw
 	}
-	return b.Encode()
+	enc, err := b.Encode()
+	if err == nil && len(enc) > MaxBundle { // nobody could open it
+		err = fmt.Errorf("fleet: writing bundle of %d bytes: %w", len(enc), ErrTooLarge)
+	}
+	return enc, err
 }
 
 // Merge proves what is new in b, whole or part, and returns the fleet with it; f does not change. What f knows is never undone: of two states
 // of one version, and of two segments of one seq, the known one stays, and the error then wraps ErrFork beside a usable Fleet that has
-// everything else. Any other error comes with no Fleet. Logs that nobody entitled signed are left out.
+// everything else. Any other error comes with no Fleet. Logs that nobody entitled signed are left out, and what is beyond a signer's share.
 func (f *Fleet) Merge(b Bundle) (*Fleet, error) {
 	next := &Fleet{id: f.id, state: f.state, states: slices.Clone(f.states), logs: slices.Clone(f.logs)}
 	forked, err := next.addStates(b.States)
 	if err != nil {
 		return nil, err
 	}
+	var forks []fork
 	for _, segments := range b.Logs {
 		fork, err := next.addLog(segments)
 		if err != nil {
 			return nil, err
 		}
-		forked = errors.Join(forked, fork)
+		if fork != nil {
+			forks = append(forks, *fork)
+		}
 	}
 	next.settle()
-	return next, forked
+	return next, errors.Join(forked, next.settleForks(forks))
 }
 
 // addStates continues the known states. A part may begin anywhere that is not beyond them.

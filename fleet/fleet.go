@@ -204,22 +204,35 @@ func (f *Fleet) Accepts(c journal.Chain, seq uint64, hash journal.Hash) error {
 	return nil
 }
 
-// Policy returns a policy and how many grants were made under it.
+// Policy returns the policy of a token and how many grants were made under it. Operators that take each other's token ids make several: the first
+// in the order of the logs is returned, and PolicyOf tells an executor its own.
 func (f *Fleet) Policy(id TokenID) (p Policy, used int, ok bool) {
-	r := f.view.policies[id]
-	if r == nil {
+	all := f.view.policies[id]
+	if len(all) == 0 {
 		return Policy{}, 0, false
 	}
-	return r.Policy, len(r.used), true
+	return all[0].Policy, len(all[0].used), true
+}
+
+// PolicyOf returns the policies of a token that name the executor; more than one only if operators contradict each other.
+func (f *Fleet) PolicyOf(id TokenID, executor edge.ID) (all []Policy) {
+	for _, r := range f.view.policies[id] {
+		if r.Executor == executor {
+			all = append(all, r.Policy)
+		}
+	}
+	return all
 }
 
 // Policies returns all policies, by their ids.
 func (f *Fleet) Policies() []Policy {
 	var out []Policy
-	for _, r := range f.view.policies {
-		out = append(out, r.Policy)
+	for _, all := range f.view.policies {
+		for _, r := range all {
+			out = append(out, r.Policy)
+		}
 	}
-	slices.SortFunc(out, func(a, b Policy) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+	slices.SortStableFunc(out, func(a, b Policy) int { return bytes.Compare(a.ID[:], b.ID[:]) })
 	return out
 }
 

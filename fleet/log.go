@@ -4,9 +4,11 @@ package fleet
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 
+	"github.com/streembit/edge"
 	"github.com/streembit/edge/journal"
 )
 
@@ -51,12 +53,18 @@ func (f *Fleet) ownerChain() journal.Chain {
 	return journal.Chain{Fleet: f.id, Device: f.state.LogWriter, Stream: logStream, Incarnation: f.state.LogLife}
 }
 
-// addLog proves the segments of one chain that are new.
-func (f *Fleet) addLog(segments [][]byte) (forked, err error) {
+// fork is a segment that contradicts a known one.
+type fork struct {
+	chain journal.Chain
+	seq   uint64
+}
+
+// addLog proves the segments of one chain that are new, up to a fork if there is one.
+func (f *Fleet) addLog(segments [][]byte) (forked *fork, err error) {
 	var log *chainLog
-	at := -1
+	at, known := -1, 0 // known: how many from the second on are there already
 	for i, raw := range segments {
-		if log != nil && isKnown(log, segments[0], raw, i) {
+		if i > 0 && i <= known {
 			continue
 		}
 		seg, err := journal.Open(raw, f.id)
@@ -71,6 +79,7 @@ func (f *Fleet) addLog(segments [][]byte) (forked, err error) {
 			log = &chainLog{chain: seg.Chain}
 			if at >= 0 {
 				log = f.logs[at].cut(len(f.logs[at].raw))
+				known = log.follows(segments)
 			}
 		}
 		switch {
@@ -78,7 +87,8 @@ func (f *Fleet) addLog(segments [][]byte) (forked, err error) {
 			return nil, fmt.Errorf("fleet: opening log entry %d: of another chain than the one before: %w", i, ErrBadGrant)
 		case seg.Seq < uint64(len(log.raw)):
 			if !bytes.Equal(log.raw[seg.Seq], raw) {
-				return fmt.Errorf("fleet: log of %s: a second entry %d, the first stays: its key is used by two: %w", seg.Chain.Device, seg.Seq, ErrFork), f.put(at, log)
+				f.put(at, log)
+				return &fork{log.chain, seg.Seq}, nil
 			}
 			continue
 		}
@@ -86,13 +96,17 @@ func (f *Fleet) addLog(segments [][]byte) (forked, err error) {
 			return nil, err
 		}
 	}
-	return nil, f.put(at, log)
+	f.put(at, log)
+	return nil, nil
 }
 
-// isKnown spares the proof of a segment whose bytes are there already. Segments of one log come in order.
-func isKnown(log *chainLog, first, raw []byte, i int) bool {
-	start := slices.IndexFunc(log.raw, func(k []byte) bool { return bytes.Equal(k, first) })
-	return start >= 0 && start+i < len(log.raw) && bytes.Equal(log.raw[start+i], raw)
+// follows spares the proof of segments whose bytes are there already: it counts those that follow a known first one in order.
+func (l *chainLog) follows(segments [][]byte) (n int) {
+	start := slices.IndexFunc(l.raw, func(k []byte) bool { return bytes.Equal(k, segments[0]) })
+	for start >= 0 && n+1 < len(segments) && start+n+1 < len(l.raw) && bytes.Equal(l.raw[start+n+1], segments[n+1]) {
+		n++
+	}
+	return n
 }
 
 func (l *chainLog) add(raw []byte, seg *journal.Segment) error {
@@ -117,7 +131,7 @@ func (l *chainLog) add(raw []byte, seg *journal.Segment) error {
 	return nil
 }
 
-func (f *Fleet) put(at int, log *chainLog) error {
+func (f *Fleet) put(at int, log *chainLog) {
 	switch {
 	case log == nil || len(log.raw) == 0:
 	case at >= 0:
@@ -125,7 +139,16 @@ func (f *Fleet) put(at int, log *chainLog) error {
 	default:
 		f.logs = append(f.logs, log)
 	}
-	return nil
+}
+
+// settleForks makes the error about the forks of logs that count. What a stranger or a revoked member says against itself is no alarm.
+func (f *Fleet) settleForks(forks []fork) (err error) {
+	for _, k := range forks {
+		if slices.ContainsFunc(f.logs, func(l *chainLog) bool { return l.chain == k.chain && k.seq < uint64(len(l.raw)) }) {
+			err = errors.Join(err, fmt.Errorf("fleet: log of %s: a second entry %d, the first stays: its key is used by two: %w", k.chain.Device, k.seq, ErrFork))
+		}
+	}
+	return err
 }
 
 // settle drops the logs, and the ends of logs, that do not count, brings them into their one order and makes the view.
@@ -133,8 +156,8 @@ func (f *Fleet) settle() {
 	owner := f.ownerChain()
 	slices.SortFunc(f.logs, func(a, b *chainLog) int { return compareChains(owner, a.chain, b.chain) })
 	for {
-		f.view = makeView(owner, f.logs)
-		kept := f.prune(owner)
+		f.view = makeView(f.state.Owners, owner, f.logs)
+		kept := bound(owner, f.prune(owner))
 		if len(kept) == len(f.logs) && slices.Equal(kept, f.logs) {
 			break
 		}
@@ -160,6 +183,42 @@ func (f *Fleet) prune(owner journal.Chain) []*chainLog {
 			kept = append(kept, l.cut(int(cut.Seq)+1))
 		default:
 			kept = append(kept, l)
+		}
+	}
+	return kept
+}
+
+// What one signer other than the owner may put on everybody's disk.
+const (
+	maxLives  = 64      // chains
+	maxSigner = 8 << 20 // bytes of them all: some 30 000 grants of devices
+)
+
+// bound drops what is beyond a signer's share: of its chains in their order the first, so that all members keep the same.
+func bound(owner journal.Chain, logs []*chainLog) []*chainLog {
+	var kept []*chainLog
+	var signer edge.ID
+	lives, size := 0, 0
+	for _, l := range logs {
+		if l.chain == owner {
+			kept = append(kept, l)
+			continue
+		}
+		if l.chain.Device != signer {
+			signer, lives, size = l.chain.Device, 0, 0
+		}
+		n := 0
+		for lives < maxLives && n < len(l.raw) && size+len(l.raw[n]) <= maxSigner {
+			size += len(l.raw[n])
+			n++
+		}
+		switch lives++; {
+		case n == len(l.raw):
+			kept = append(kept, l)
+		case n > 0:
+			kept, size = append(kept, l.cut(n)), maxSigner
+		default:
+			size = maxSigner
 		}
 	}
 	return kept

@@ -83,6 +83,10 @@ func (r Right) String() string {
 	return fmt.Sprintf("%s %s on %s", r.Do, strings.Join(r.What, ","), strings.Join(r.On, ","))
 }
 
+func (r Right) equal(o Right) bool {
+	return r.Do == o.Do && slices.Equal(r.On, o.On) && slices.Equal(r.What, o.What)
+}
+
 // May reports whether the member may do what on another one. An owner may everything; everybody else what the grant says.
 func (f *Fleet) May(who edge.ID, do Verb, on edge.ID, what string) bool {
 	if f.isOwner(who) {
@@ -111,12 +115,21 @@ func (g *Grant) selected(selector string) bool {
 		g.Site != "" && selector == "site="+g.Site
 }
 
-// fits reports whether a pattern covers a name, or all that another pattern covers.
+// fits reports whether a pattern covers a name.
 func fits(pattern, name string) bool {
 	if prefix, ok := strings.CutSuffix(pattern, "*"); ok {
 		return strings.HasPrefix(name, prefix)
 	}
 	return pattern == name
+}
+
+// includes reports whether a pattern covers all that another one covers.
+func includes(pattern, other string) bool {
+	if rest, wild := strings.CutSuffix(other, "*"); wild {
+		prefix, ok := strings.CutSuffix(pattern, "*")
+		return ok && strings.HasPrefix(rest, prefix)
+	}
+	return fits(pattern, other)
 }
 
 // covers reports whether somebody with the rights may hand on this one: each word of it must lie in a single one of theirs.
@@ -125,7 +138,7 @@ func covers(rights []Right, given Right) bool {
 		for _, what := range given.What {
 			if !slices.ContainsFunc(rights, func(r Right) bool {
 				return r.Do == given.Do && (slices.Contains(r.On, "*") || slices.Contains(r.On, on)) &&
-					slices.ContainsFunc(r.What, func(p string) bool { return fits(p, what) })
+					slices.ContainsFunc(r.What, func(p string) bool { return includes(p, what) })
 			}) {
 				return false
 			}

@@ -11,16 +11,18 @@ import (
 )
 
 // view is what the entries of all logs say together. It does not depend on the order in which logs arrived: the owner's entries
-// come first, then each operator's, then those under policies; among the entries on one member the highest serial decides.
+// decide who the operators are, and what was said of one member is judged by its serials, whoever said it (fold.go).
 type view struct {
+	owners    [2]edge.ID
 	members   map[edge.ID]*record
 	operators map[edge.ID]*standing // from the owner's log alone
-	policies  map[TokenID]*ruled
-	ignored   int // entries that their signers had no right to
+	policies  map[TokenID][]*ruled  // of one id several, if operators contradict each other
+	ignored   int                   // entries that their signers had no right to
 }
 
-// record is what was said of one member.
+// record is what counts of a member.
 type record struct {
+	words   []word // what was said of it; nil once it is judged
 	grant   *Grant // newest, nil = none
 	revoked *Revocation
 	cuts    map[lane]Cut
@@ -34,14 +36,22 @@ type lane struct {
 
 // standing is what the owner said of an operator, one appointment after the other.
 type standing struct {
-	present []Right                          // since the last revocation; nil = not an operator now
+	serial  uint64                           // newest
+	present *term                            // nil = not an operator now
+	last    *term                            // newest appointment
 	past    map[journal.Incarnation]judgment // chains that a revocation named
 }
 
-// judgment is how far an old chain of an operator counts, and with which rights.
-type judgment struct {
-	cut    Cut
+// term is one appointment.
+type term struct {
 	rights []Right
+	ends   int64 // what is stamped later does not count; 0 = no end
+}
+
+// judgment is how far an old chain of an operator counts, and by which appointment.
+type judgment struct {
+	cut  Cut
+	term *term
 }
 
 // ruled is a policy and who came in under it.
@@ -76,23 +86,25 @@ func (v *view) known(id edge.ID) (*Grant, bool) {
 	return r.grant, true
 }
 
-// makeView judges all entries anew; it needs no signature check, so that it is cheap. logs[0] is the owner's if it is there.
-func makeView(owner journal.Chain, logs []*chainLog) *view {
-	v := &view{members: map[edge.ID]*record{}, operators: map[edge.ID]*standing{}, policies: map[TokenID]*ruled{}}
+// makeView judges all entries anew; it needs no signature check, so that it is cheap. first is the owner's chain.
+func makeView(owners [2]edge.ID, first journal.Chain, logs []*chainLog) *view {
+	v := &view{owners: owners, members: map[edge.ID]*record{}, operators: map[edge.ID]*standing{}, policies: map[TokenID][]*ruled{}}
 	for _, l := range logs {
-		if l.chain == owner {
+		if l.chain == first {
 			l.each(func(_ int64, e Entry) { v.byOwner(e) })
 		}
 	}
-	// Kinds of entries in turn, so that it does not matter whose log comes first: one operator may revoke what another one granted.
-	v.byOperators(owner, logs, func(e Entry) bool { return e.Policy != nil })
+	// Policies first, so that it does not matter whose log comes first.
+	v.byOperators(first, logs, func(e Entry) bool { return e.Policy != nil })
 	for _, l := range logs {
-		if v.operators[l.chain.Device] == nil && l.chain != owner {
+		if v.operators[l.chain.Device] == nil && l.chain != first {
 			l.each(func(wall int64, e Entry) { v.byPolicy(l.chain.Device, wall, e) })
 		}
 	}
-	v.byOperators(owner, logs, func(e Entry) bool { return e.Grant != nil })
-	v.byOperators(owner, logs, func(e Entry) bool { return e.Revoke != nil })
+	v.byOperators(first, logs, func(e Entry) bool { return e.Policy == nil })
+	for _, r := range v.members {
+		v.fold(r)
+	}
 	return v
 }
 
@@ -115,102 +127,117 @@ func (v *view) limit(c journal.Chain) (cut *Cut, ok bool) {
 }
 
 func (v *view) isExecutor(id edge.ID) bool {
-	for _, p := range v.policies {
-		if p.Executor == id {
+	for _, all := range v.policies {
+		if slices.ContainsFunc(all, func(p *ruled) bool { return p.Executor == id }) {
 			return true
 		}
 	}
 	return false
 }
 
-func (s *standing) rights(life journal.Incarnation) []Right {
+func (s *standing) term(life journal.Incarnation) *term {
 	if j, named := s.past[life]; named {
-		return j.rights
+		return j.term
 	}
 	return s.present
 }
 
 func (v *view) byOwner(e Entry) {
 	switch {
-	case e.Grant != nil && e.Grant.Roles&Operator != 0:
+	case e.Grant != nil:
 		st := v.operators[e.Grant.Member]
-		if st == nil {
+		if st == nil && e.Grant.Roles&Operator != 0 {
 			st = &standing{past: map[journal.Incarnation]judgment{}}
 			v.operators[e.Grant.Member] = st
 		}
-		st.present = append([]Right{}, e.Grant.Rights...)
-	case e.Grant != nil:
-		if st := v.operators[e.Grant.Member]; st != nil {
-			st.present = nil // no operator any more; its chains are cut by a revocation if they are to be
+		if st == nil || e.Grant.Serial <= st.serial {
+			break
+		}
+		st.serial, st.present = e.Grant.Serial, nil // its chains are cut by a revocation if they are to be
+		if e.Grant.Roles&Operator != 0 {
+			st.present = &term{e.Grant.Rights, e.Grant.Expires}
+			st.last = st.present
 		}
 	case e.Revoke != nil:
 		if st := v.operators[e.Revoke.Member]; st != nil {
-			for _, c := range e.Revoke.Last {
-				if _, earlier := st.past[c.Incarnation]; c.Stream == logStream && !earlier {
-					st.past[c.Incarnation] = judgment{cut: c, rights: st.present}
-				}
-			}
-			st.present = nil
+			st.revoke(e.Revoke)
 		}
 	}
-	v.take(e)
+	v.take(word{e, owner, nil})
 }
 
-func (v *view) byOperators(owner journal.Chain, logs []*chainLog, kind func(Entry) bool) {
+// revoke ends an appointment. A chain that was named before may be named again with an earlier end: a key was copied before anybody knew.
+func (s *standing) revoke(r *Revocation) {
+	for _, c := range r.Last {
+		j, earlier := s.past[c.Incarnation]
+		switch {
+		case c.Stream != logStream:
+		case !earlier:
+			s.past[c.Incarnation] = judgment{cut: c, term: s.last}
+		case c.Seq < j.cut.Seq:
+			s.past[c.Incarnation] = judgment{cut: c, term: j.term}
+		}
+	}
+	if r.Serial >= s.serial {
+		s.serial, s.present = r.Serial, nil
+	}
+}
+
+func (v *view) byOperators(first journal.Chain, logs []*chainLog, kind func(Entry) bool) {
 	for _, l := range logs {
 		st := v.operators[l.chain.Device]
-		if l.chain == owner || st == nil {
+		if l.chain == first || st == nil {
 			continue
 		}
-		rights := st.rights(l.chain.Incarnation)
+		term := st.term(l.chain.Incarnation)
 		l.each(func(wall int64, e Entry) {
 			if kind(e) {
-				v.byOperator(l.chain.Device, rights, wall, e)
+				v.byOperator(l.chain.Device, term, wall, e)
 			}
 		})
 	}
 }
 
-// byOperator takes an entry if the operator's rights cover it. Operators are the owner's alone to appoint and to remove.
-func (v *view) byOperator(writer edge.ID, rights []Right, wall int64, e Entry) {
-	ok := false
+// byOperator takes an entry if the operator's rights cover it, as far as that can be said without what others said of the member.
+func (v *view) byOperator(writer edge.ID, t *term, wall int64, e Entry) {
+	ok := t != nil && (t.ends == 0 || wall <= t.ends)
 	switch {
+	case !ok:
 	case e.Grant != nil:
-		ok = v.mayEnrol(rights, e.Grant, e.Grant.Roles) && !slices.ContainsFunc(e.Grant.Rights, func(r Right) bool { return !covers(rights, r) }) &&
+		ok = v.mayEnrol(t.rights, e.Grant) && !slices.ContainsFunc(e.Grant.Rights, func(r Right) bool { return !covers(t.rights, r) }) &&
 			(!v.executes(writer, e.Grant.Token) || v.use(writer, e.Grant, wall))
-	case e.Revoke != nil:
-		g, known := v.known(e.Revoke.Member)
-		ok = known && v.mayEnrol(rights, g, g.Roles)
 	case e.Policy != nil:
 		p := e.Policy
-		those := &Grant{Member: p.Executor, Labels: p.Labels, Site: p.Site}
-		if p.Executor == writer { // itself, bound by its rights in each grant anyway; it is not one of those whom it may enrol
-			those.Member = edge.ID{}
-		}
-		ok = v.mayEnrol(rights, those, p.Roles)
+		ok = (p.Executor == writer || v.operators[p.Executor] == nil) && p.within(t.rights)
 	}
 	if !ok {
 		v.ignored++
 		return
 	}
-	v.take(e)
+	v.take(word{e, operator, t.rights})
 }
 
-// executes reports whether the policy is the writer's own to carry out, so that its bounds hold for what it grants.
+// within reports whether somebody with the rights may let in whom the policy lets in.
+func (p *Policy) within(rights []Right) bool {
+	return mayEnrol(rights, &Grant{Labels: p.Labels, Site: p.Site, Roles: p.Roles})
+}
+
+// executes reports whether a policy of that token is the writer's own to carry out, so that its bounds hold for what it grants.
 func (v *view) executes(writer edge.ID, t TokenID) bool {
-	p := v.policies[t]
-	return p != nil && p.Executor == writer
+	return slices.ContainsFunc(v.policies[t], func(p *ruled) bool { return p.Executor == writer })
 }
 
-func (v *view) mayEnrol(rights []Right, who *Grant, roles Role) bool {
-	if roles&Operator != 0 || v.operators[who.Member] != nil {
-		return false
-	}
-	if old, known := v.known(who.Member); known && old.Roles&Operator != 0 {
+// mayEnrol reports whether the rights cover a member as the grant describes it. Operators and owners are for owners alone.
+func (v *view) mayEnrol(rights []Right, who *Grant) bool {
+	return v.operators[who.Member] == nil && !slices.Contains(v.owners[:], who.Member) && mayEnrol(rights, who)
+}
+
+func mayEnrol(rights []Right, who *Grant) bool {
+	if who.Roles&Operator != 0 {
 		return false
 	}
 	for _, n := range roleNames {
-		if roles&n.role != 0 && !allows(rights, Enrol, who, n.name) {
+		if who.Roles&n.role != 0 && !allows(rights, Enrol, who, n.name) {
 			return false
 		}
 	}
@@ -223,68 +250,67 @@ func (v *view) byPolicy(writer edge.ID, wall int64, e Entry) {
 		v.ignored++
 		return
 	}
-	v.take(e)
+	v.take(word{e, policy, nil})
 }
 
-// use counts a grant against its policy and reports whether it fits. wall is when it was granted.
+// use counts a grant against a policy of its token and reports whether it fits one. wall is when it was granted.
 func (v *view) use(writer edge.ID, g *Grant, wall int64) bool {
-	p, old := v.policies[g.Token], v.members[g.Member]
-	switch {
-	case p == nil || p.Executor != writer || wall > p.Expires || wall <= 0:
-		return false
-	case g.Roles != p.Roles || g.Site != p.Site || !slices.Equal(g.Labels, p.Labels) || len(g.Rights) > 0 || len(g.Reader) > 0:
-		return false
-	case old != nil && old.grant != nil && old.grant.Token != g.Token: // somebody else's member
-		return false
-	case !p.used[g.Member] && len(p.used) >= int(p.Uses):
-		return false
+	if r := v.members[g.Member]; r != nil && slices.ContainsFunc(r.words, func(w word) bool {
+		return w.Grant != nil && w.Grant.Serial <= 1 && w.Grant.Token != g.Token
+	}) {
+		return false // somebody else's member
 	}
-	p.used[g.Member] = true
-	return true
+	for _, p := range v.policies[g.Token] {
+		if p.fits(writer, g, wall) {
+			p.used[g.Member] = true
+			return true
+		}
+	}
+	return false
 }
 
-// take merges a permitted entry.
-func (v *view) take(e Entry) {
+func (p *ruled) fits(writer edge.ID, g *Grant, wall int64) bool {
+	return p.Executor == writer && wall > 0 && wall <= p.Expires && g.Roles == p.Roles && g.Site == p.Site && slices.Equal(g.Labels, p.Labels) &&
+		len(g.Rights) == 0 && len(g.Reader) == 0 && (p.used[g.Member] || len(p.used) < int(p.Uses))
+}
+
+// take keeps a permitted entry.
+func (v *view) take(w word) {
 	switch {
-	case e.Policy != nil:
-		if _, there := v.policies[e.Policy.ID]; !there {
-			v.policies[e.Policy.ID] = &ruled{Policy: *e.Policy, used: map[edge.ID]bool{}}
-		}
-	case e.Grant != nil:
-		r := v.record(e.Grant.Member)
-		if r.grant == nil || e.Grant.Serial > r.grant.Serial || e.Grant.Serial == r.grant.Serial && smaller(e.Grant, r.grant) {
-			r.grant = e.Grant
-		}
+	case w.Policy != nil:
+		v.rule(w.Policy)
+	case w.Grant != nil:
+		r := v.record(w.Grant.Member)
+		r.words = append(r.words, w)
 	default:
-		r := v.record(e.Revoke.Member)
-		if r.revoked == nil || e.Revoke.Serial > r.revoked.Serial {
-			r.revoked = e.Revoke
-		}
-		for _, c := range e.Revoke.Last {
-			at := lane{c.Stream, c.Incarnation}
-			if old, there := r.cuts[at]; !there || c.Seq < old.Seq {
-				r.cuts[at] = c
-			}
+		r := v.record(w.Revoke.Member)
+		r.words = append(r.words, w)
+	}
+}
+
+// rule takes a policy. The same again may end it earlier, no more: a token that was lost.
+func (v *view) rule(p *Policy) {
+	for _, old := range v.policies[p.ID] {
+		same := *p
+		same.Expires = old.Expires
+		if samePolicy(&same, &old.Policy) {
+			old.Expires = min(old.Expires, p.Expires)
+			return
 		}
 	}
+	v.policies[p.ID] = append(v.policies[p.ID], &ruled{Policy: *p, used: map[edge.ID]bool{}})
+}
+
+func samePolicy(a, b *Policy) bool {
+	return a.ID == b.ID && a.Executor == b.Executor && a.Roles == b.Roles && a.Site == b.Site && slices.Equal(a.Labels, b.Labels) &&
+		a.Uses == b.Uses && a.Expires == b.Expires && bytes.Equal(a.Sealed, b.Sealed)
 }
 
 func (v *view) record(id edge.ID) *record {
 	r := v.members[id]
 	if r == nil {
-		r = &record{cuts: map[lane]Cut{}}
+		r = &record{}
 		v.members[id] = r
 	}
 	return r
-}
-
-// smaller decides between two grants of one serial, whose signers did not know of each other, so that all members decide alike: a
-// person's counts more than a policy's.
-func smaller(a, b *Grant) bool {
-	if person := a.Token == (TokenID{}); person != (b.Token == (TokenID{})) {
-		return person
-	}
-	x, errX := journal.Encode(a)
-	y, errY := journal.Encode(b)
-	return errX == nil && errY == nil && bytes.Compare(x, y) < 0
 }

@@ -4,6 +4,8 @@ package fleet
 
 import (
 	"fmt"
+	"math"
+	"slices"
 	"time"
 
 	"github.com/streembit/edge"
@@ -36,24 +38,38 @@ func (f *Fleet) Append(a Author, now time.Time, entries ...Entry) (*Fleet, error
 	if err != nil {
 		return nil, err
 	}
-	if next.Ignored() > f.Ignored() || len(next.raw(chain)) != len(f.raw(chain))+len(segments) {
+	if next.Ignored() > f.Ignored() || next.segments(chain.Device) != f.segments(chain.Device)+len(segments) {
 		return nil, fmt.Errorf("fleet: adding to log with the key of %s: %w", a.Key.ID(), ErrNotAllowed)
 	}
 	return next, nil
 }
 
-// Grant appends grants. A Serial of 0 becomes the next one of its member.
+// Grant appends grants. A Serial of 0 becomes the next one of its member. What an operator has said until now is judged by its rights until now: its
+// appointment with other ones ends its chains, and it needs a new life.
 func (f *Fleet) Grant(a Author, now time.Time, grants ...Grant) (*Fleet, error) {
-	entries := make([]Entry, len(grants))
+	var entries []Entry
 	said := map[edge.ID]uint64{}
-	for i, g := range grants {
+	for _, g := range grants {
 		if g.Serial == 0 {
 			g.Serial = max(f.view.members[g.Member].serial(), said[g.Member]) + 1
+			if g.Serial == 0 {
+				return nil, fmt.Errorf("fleet: granting %s: its serials are used up, let it make a new key: %w", g.Member, ErrBadGrant)
+			}
+			if tips := f.Tips(g.Member); len(tips) > 0 && f.reappoints(g) && g.Serial < math.MaxUint64 {
+				entries = append(entries, revocations(Revocation{Member: g.Member, Serial: g.Serial, Last: tips, Reason: "appointed anew"})...)
+				g.Serial++
+			}
 		}
 		said[g.Member] = g.Serial
-		entries[i].Grant = &g
+		entries = append(entries, Entry{Grant: &g})
 	}
 	return f.Append(a, now, entries...)
+}
+
+// reappoints reports whether the grant says of an operator that it may do something else from now on.
+func (f *Fleet) reappoints(g Grant) bool {
+	st := f.view.operators[g.Member]
+	return st != nil && st.present != nil && g.Roles&Operator != 0 && (g.Expires != st.present.ends || !slices.EqualFunc(g.Rights, st.present.rights, Right.equal))
 }
 
 // Revoke takes everything from a member; last names what stays valid (see Revocation).
@@ -62,7 +78,24 @@ func (f *Fleet) Revoke(a Author, now time.Time, member edge.ID, last []Cut, reas
 	if r == nil {
 		return nil, fmt.Errorf("fleet: revoking %s: %w", member, ErrNotMember)
 	}
-	return f.Append(a, now, Entry{Revoke: &Revocation{Member: member, Serial: r.serial() + 1, Last: last, Reason: reason}})
+	serial := r.serial()
+	if serial < math.MaxUint64 { // else: a revocation beats a grant of its serial
+		serial++
+	}
+	return f.Append(a, now, revocations(Revocation{Member: member, Serial: serial, Last: last, Reason: reason})...)
+}
+
+// revocations divides one that names more chains than an entry may: a device makes as many as it likes.
+func revocations(r Revocation) []Entry {
+	var out []Entry
+	for {
+		part := r
+		part.Last = r.Last[:min(len(r.Last), maxCuts)]
+		out = append(out, Entry{Revoke: &part})
+		if r.Last = r.Last[len(part.Last):]; len(r.Last) == 0 {
+			return out
+		}
+	}
 }
 
 // Tips returns the ends of the fleet logs that a member wrote, for its revocation.
@@ -76,13 +109,14 @@ func (f *Fleet) Tips(writer edge.ID) []Cut {
 	return out
 }
 
-func (f *Fleet) raw(c journal.Chain) [][]byte {
+// segments counts those of all logs of a signer: one beyond its share would push out another.
+func (f *Fleet) segments(writer edge.ID) (n int) {
 	for _, l := range f.logs {
-		if l.chain == c {
-			return l.raw
+		if l.chain.Device == writer {
+			n += len(l.raw)
 		}
 	}
-	return nil
+	return n
 }
 
 // maxEntry is the size in bytes beyond which a segment takes no further entry; with one more it still fits.
