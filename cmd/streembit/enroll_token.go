@@ -90,7 +90,7 @@ func (d desk) makeToken(ctx context.Context, t tokenOrder) (err error) {
 			Detail: fmt.Sprintf("%s of %s until %s, by %s", plural(int(t.uses), "use"), policy.Roles, day(policy.Expires), whoIs(f, policy.Executor))}}, err
 	})
 	if err != nil {
-		return err
+		return errors.Join(err, o.dropToken(token))
 	}
 	if err := fleet.WriteFile(t.out, text, 0o600); err != nil {
 		return err
@@ -110,8 +110,8 @@ func (o *office) newToken(t tokenOrder) (enroll.Token, fleet.Policy, error) {
 		return enroll.Token{}, p, cli.Try(cli.Usage(err), "streembit enroll token --uses 50 --expires 7d --label site=lab --out enroll.toml")
 	}
 	var err error
-	if p.Roles, err = fleet.ParseRoles(t.roles); err != nil {
-		return bad(err)
+	if p.Roles, err = fleet.ParseRoles(t.roles); err != nil || p.Roles&^(fleet.Device|fleet.Hub) != 0 {
+		return bad(errors.Join(err, errIf(err == nil, "--role: a token makes devices or hubs")))
 	}
 	if p.Expires, err = parseExpires(t.expires, time.Now()); err != nil || p.Expires == 0 {
 		return bad(errors.Join(err, errIf(err == nil, "--expires: a token has an end")))
@@ -149,7 +149,19 @@ func (o *office) keepToken(t enroll.Token, text []byte) error {
 	if err := os.MkdirAll(o.dir.tokens(), 0o700); err != nil {
 		return fmt.Errorf("making token: %w", err)
 	}
-	return fleet.WriteFile(filepath.Join(o.dir.tokens(), hex.EncodeToString(t.ID[:])+".toml"), text, 0o600)
+	return fleet.WriteFile(o.tokenFile(t.ID), text, 0o600)
+}
+
+// dropToken forgets a token that came to nothing.
+func (o *office) dropToken(t enroll.Token) error {
+	if err := os.Remove(o.tokenFile(t.ID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("making token: %w", err)
+	}
+	return nil
+}
+
+func (o *office) tokenFile(id fleet.TokenID) string {
+	return filepath.Join(o.dir.tokens(), hex.EncodeToString(id[:])+".toml")
 }
 
 // errNoSecret is wrapped when this folder does not keep a token's secret.
@@ -157,7 +169,7 @@ var errNoSecret = errors.New("this folder does not keep the token's secret, its 
 
 // token loads a token that this folder keeps.
 func (o *office) token(id fleet.TokenID) (enroll.Token, error) {
-	text, err := fleet.ReadSecret(filepath.Join(o.dir.tokens(), hex.EncodeToString(id[:])+".toml"))
+	text, err := fleet.ReadSecret(o.tokenFile(id))
 	if errors.Is(err, fs.ErrNotExist) {
 		return enroll.Token{}, fmt.Errorf("token %s: %w", tokenName(id), errNoSecret)
 	}

@@ -52,7 +52,9 @@ func (h *testHub) Claim(p p2p.Pending) error {
 }
 
 // Approval implements p2p.Enrolment.
-func (h *testHub) Approval(device edge.ID) (enroll.Approval, bool) { return h.queue.Approval(device, time.Now()) }
+func (h *testHub) Approval(device edge.ID) (enroll.Approval, bool) {
+	return h.queue.Approval(device, time.Now())
+}
 
 // Claims implements p2p.Desk.
 func (h *testHub) Claims(edge.ID) (all []p2p.Pending, err error) {
@@ -150,9 +152,11 @@ func newcomer(ts *testscript.TestScript, _ bool, args []string) {
 		token, err := enroll.ParseToken(text)
 		ts.Check(err)
 		for _, h := range token.Hubs { // here, so that the claims wait when the next line runs
-			ts.Check(d.node.ClaimAt(ctx, h, token.Claim(id.ID, h.ID, d.code.Name)))
+			ts.Check(d.claim(ctx, h, token))
 		}
-		working.Go(func() { d.poll(ctx, token.Hubs, func(f *fleet.Fleet) bool { return f.ID() == token.Fleet && f.State().Owners[0] == token.Owner }) })
+		working.Go(func() {
+			d.poll(ctx, token.Hubs, func(f *fleet.Fleet) bool { return f.ID() == token.Fleet && f.State().Owners[0] == token.Owner })
+		})
 	} else if data, err := os.ReadFile(filepath.Join(string(state), "hubs.cbor")); err == nil {
 		f, err := fleet.Open(data, journal.FleetID{})
 		ts.Check(err)
@@ -165,6 +169,19 @@ type testDevice struct {
 	state stateDir
 	code  enroll.Code
 	node  *p2p.Newcomer
+}
+
+// claim claims at a hub. Hubs let strangers of one address come about once a second, and all of these have one.
+func (d *testDevice) claim(ctx context.Context, h fleet.Bootstrap, t enroll.Token) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	for {
+		err := d.node.ClaimAt(ctx, h, t.Claim(d.code.Device, h.ID, d.code.Name))
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
 }
 
 // offer claims the device for the fleet of the bundle. Who offers has proven the code's secret.
