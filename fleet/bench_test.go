@@ -44,8 +44,11 @@ func TestScale(t *testing.T) {
 	}
 }
 
+// sizes are the fleets that are measured.
+func sizes() []int { return []int{10, 1000, 10_000} }
+
 func BenchmarkBundle(b *testing.B) {
-	for _, n := range []int{1000, 10_000} {
+	for _, n := range sizes() {
 		all := grants(n)
 		few, err := found(b).Grant(by(1), now, all...)
 		if err != nil {
@@ -81,6 +84,93 @@ func BenchmarkBundle(b *testing.B) {
 				for b.Loop() {
 					if _, err := f.Encoded(); err != nil {
 						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}
+
+// sized is a fleet of n members, and what a hub that knows all but the last grant lacks.
+func sized(b *testing.B, n int) (f, before *fleet.Fleet, part fleet.Bundle) {
+	b.Helper()
+	all := grants(n)
+	before, err := found(b).Grant(by(1), now, append(all[:n-1:n-1], operator(41))...)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if f, err = before.Grant(by(1), now, all[n-1]); err != nil {
+		b.Fatal(err)
+	}
+	return f, before, f.Delta(before.Digest())
+}
+
+// BenchmarkSync is what a change costs a member that learns of it: the digest of a handshake, what the other one lacks, and taking it in.
+func BenchmarkSync(b *testing.B) {
+	for _, n := range sizes() {
+		f, before, part := sized(b, n)
+		enc, err := part.Encode()
+		if err != nil {
+			b.Fatal(err)
+		}
+		whole := before.Digest()
+		b.Run(fmt.Sprint("digest/", n), func(b *testing.B) {
+			for b.Loop() {
+				f.Digest().Hash()
+			}
+		})
+		b.Run(fmt.Sprint("delta/", n), func(b *testing.B) {
+			for b.Loop() {
+				if f.Delta(whole).Empty() {
+					b.Fatal("nothing new")
+				}
+			}
+			b.ReportMetric(float64(len(enc)), "B")
+		})
+		b.Run(fmt.Sprint("merge/", n), func(b *testing.B) {
+			for b.Loop() {
+				got, err := fleet.DecodeBundle(enc)
+				if err == nil {
+					_, err = before.Merge(got)
+				}
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(fmt.Sprint("merge-known/", n), func(b *testing.B) {
+			all := f.Delta(fleet.Digest{})
+			for b.Loop() {
+				if _, err := f.Merge(all); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(fmt.Sprint("grant/", n), func(b *testing.B) {
+			g := device(77)
+			for b.Loop() {
+				if _, err := f.Grant(by(1), now, g); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkCheck is what each request of a member costs: is it one, has it the role, may it do this there.
+func BenchmarkCheck(b *testing.B) {
+	for _, n := range sizes() {
+		f, _, _ := sized(b, n)
+		who, on := id(41), f.Members()[0].Member
+		for name, check := range map[string]func() bool{
+			"member": func() bool { return f.IsMember(on) },
+			"role":   func() bool { return f.Is(who, fleet.Operator) },
+			"right":  func() bool { return f.May(who, fleet.Command, on, "switch.0") },
+		} {
+			b.Run(fmt.Sprint(name, "/", n), func(b *testing.B) {
+				for b.Loop() {
+					if !check() {
+						b.Fatal("refused")
 					}
 				}
 			})
