@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/streembit/edge"
 	"github.com/streembit/edge/journal"
 	"github.com/streembit/edge/journal/wal"
 	"github.com/streembit/edge/transport"
@@ -28,12 +29,14 @@ type loading struct {
 	chains  map[journal.Chain]*held
 	forks   []journal.Fork
 	forked  map[journal.Chain][]uint64
+	used    map[edge.ID]int64
 	skipped uint64
 }
 
 // load opens the log and builds the index anew. The caller has the store to himself or holds disk for writing.
 func (s *Store) load(ctx context.Context) error {
-	l := &loading{store: s, fleet: s.o.Fleet().ID(), chains: map[journal.Chain]*held{}, forked: map[journal.Chain][]uint64{}}
+	l := &loading{store: s, fleet: s.o.Fleet().ID(), chains: map[journal.Chain]*held{}, forked: map[journal.Chain][]uint64{},
+		used: map[edge.ID]int64{}}
 	log, rec, err := wal.Open(s.dir, wal.Options{FileSize: maxFile, MaxFrame: journal.MaxSegment + 1, Quota: s.o.Quota,
 		Logger: s.o.Logger, Wrap: s.o.Wrap}, func(p wal.Pos, frame []byte) error {
 		l.frame(p, frame)
@@ -56,6 +59,7 @@ func (s *Store) load(ctx context.Context) error {
 	s.log, s.failed = log, nil
 	s.chains, s.forks, s.forked = l.chains, l.forks, l.forked
 	s.stats.Skipped = l.skipped
+	s.shares.set(l.used)
 	for f := range s.followers { // a write that failed may be durable all the same
 		for c := range s.chains {
 			f.tell(c, transport.Span{}, true)
@@ -82,6 +86,7 @@ func (l *loading) take(p wal.Pos, frame []byte) error {
 			return err
 		}
 		f.A, f.B = slices.Clone(f.A), slices.Clone(f.B)
+		l.used[c.Device] += int64(len(frame))
 		l.forks, l.forked[c] = append(l.forks, f), append(l.forked[c], seq)
 		return nil
 	}
@@ -96,6 +101,7 @@ func (l *loading) take(p wal.Pos, frame []byte) error {
 	if h.Chain.Fleet != l.fleet {
 		return fmt.Errorf("store: segment of fleet %s: %w", h.Chain.Fleet, journal.ErrWrongFleet)
 	}
+	l.used[h.Chain.Device] += int64(len(frame))
 	// Of two in one place the later one counts: it was taken in because the first was damaged, or did not count any more.
 	l.chain(h.Chain).replace(h.Seq, entry{hash: hash, file: uint32(p.File), off: uint32(p.Off)})
 	return nil
@@ -147,12 +153,12 @@ func (s *Store) fail(err error) {
 	s.o.Logger.Error("store: disk error, nothing is taken until the log is opened again", "dir", s.dir, "err", err, "pause", s.delay)
 }
 
-// append makes a frame durable and calls settle with its place before the log can be replaced.
-func (s *Store) append(ctx context.Context, frame []byte, reserve int64, settle func(wal.Pos)) error {
+// append makes a frame that signer is charged with durable, and calls settle with its place before the log can be replaced.
+func (s *Store) append(ctx context.Context, signer edge.ID, frame []byte, reserve int64, settle func(wal.Pos)) error {
 	if err := s.ready(ctx); err != nil {
 		return err
 	}
-	err := s.tryAppend(ctx, frame, reserve, settle)
+	err := s.tryAppend(ctx, signer, frame, reserve, settle)
 	if errors.Is(err, wal.ErrFailed) {
 		s.disk.Lock()
 		if s.failed == nil && !s.isClosed() {
@@ -179,7 +185,7 @@ func (s *Store) ready(ctx context.Context) error {
 	return nil
 }
 
-func (s *Store) tryAppend(ctx context.Context, frame []byte, reserve int64, settle func(wal.Pos)) error {
+func (s *Store) tryAppend(ctx context.Context, signer edge.ID, frame []byte, reserve int64, settle func(wal.Pos)) error {
 	s.disk.RLock()
 	defer s.disk.RUnlock()
 	if s.isClosed() {
@@ -188,12 +194,21 @@ func (s *Store) tryAppend(ctx context.Context, frame []byte, reserve int64, sett
 	if s.failed != nil {
 		return s.failed
 	}
-	if size := s.log.Size(); s.o.Quota > 0 && size+int64(len(frame)) > s.o.Quota-reserve {
-		return fmt.Errorf("%w: %d bytes of %d are used", wal.ErrFull, size, s.o.Quota)
+	if s.o.Quota > 0 {
+		size, n := s.log.Size(), int64(len(frame))
+		if size+n > s.o.Quota-reserve {
+			return fmt.Errorf("%w: %d bytes of %d are used", wal.ErrFull, size, s.o.Quota)
+		}
+		if err := s.shares.take(signer, n, s.o.Quota-reserve-size-n); err != nil {
+			return err
+		}
 	}
 	// Once handed to the log the frame may become durable whatever the caller does, so its place must be learnt.
 	pos, err := s.log.Append(context.WithoutCancel(ctx), frame)
 	if err != nil {
+		if s.o.Quota > 0 {
+			s.shares.give(signer, int64(len(frame)))
+		}
 		return err
 	}
 	settle(pos[0])

@@ -46,7 +46,7 @@ func (s *Store) put(ctx context.Context, segment []byte) error {
 	if err != nil || fl == nil {
 		return err
 	}
-	err = s.append(ctx, frameOf(frameSegment, segment), s.reserve(), func(p wal.Pos) { s.settle(seg, p) })
+	err = s.append(ctx, seg.Chain.Device, frameOf(frameSegment, segment), s.reserve(), func(p wal.Pos) { s.settle(seg, p) })
 	s.land(seg, fl)
 	return s.answer(err)
 }
@@ -248,7 +248,7 @@ func (s *Store) keepProof(ctx context.Context, seg *journal.Segment, proof journ
 	if len(known) >= maxForks || slices.Contains(known, seg.Seq) {
 		return nil
 	}
-	return s.append(ctx, frameOf(frameFork, enc), 0, func(wal.Pos) {
+	return s.append(ctx, seg.Chain.Device, frameOf(frameFork, enc), 0, func(wal.Pos) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.forks = append(s.forks, proof)

@@ -71,6 +71,7 @@ type Store struct {
 	delay     time.Duration
 	reopening atomic.Bool
 
+	shares    shares
 	proofs    sync.Mutex // one fork proof is written at a time
 	mu        sync.Mutex
 	chains    map[journal.Chain]*held
