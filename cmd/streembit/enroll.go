@@ -30,7 +30,7 @@ func newEnroll(a *app) *cobra.Command {
 		Short: "Take devices into the fleet: by the code that one shows, or by a token on its boot partition",
 		Args:  cobra.ArbitraryArgs, RunE: cli.Group,
 	}
-	cmd.AddCommand(newApprove(a), newToken(a), newClaims(a), newClaimGrant(a), newClaimDeny(a), newClaimServe(a))
+	cmd.AddCommand(newApprove(a), newToken(a), newTokenEnd(a), newClaims(a), newClaimGrant(a), newClaimDeny(a), newClaimServe(a))
 	return cmd
 }
 

@@ -45,12 +45,16 @@ func (o *office) queue(ctx context.Context) ([]waiting, error) {
 	var mu sync.Mutex
 	found := map[edge.ID]waiting{}
 	f, now := o.known(), time.Now()
+	used, err := usageOf(f)
+	if err != nil {
+		return nil, err
+	}
 	answered, of := o.atHubs(ctx, func(ctx context.Context, h fleet.Grant) error {
 		claims, err := o.hubs.node.Claims(ctx, h.Member)
 		mu.Lock()
 		defer mu.Unlock()
 		for _, p := range claims {
-			w := o.waiting(f, h, p, now)
+			w := o.waiting(f, used, h, p, now)
 			if old, there := found[w.Device]; there {
 				hubs := append(old.Hubs, h.Name)
 				if old.Valid {
@@ -80,10 +84,10 @@ func (o *office) queue(ctx context.Context) ([]waiting, error) {
 }
 
 // waiting judges one claim that a hub has queued.
-func (o *office) waiting(f *fleet.Fleet, h fleet.Grant, p p2p.Pending, now time.Time) waiting {
+func (o *office) waiting(f *fleet.Fleet, used usage, h fleet.Grant, p p2p.Pending, now time.Time) waiting {
 	w := waiting{Device: p.Claim.Device, Name: p.Claim.Name, Token: tokenName(p.Claim.Token), Since: time.UnixMilli(p.At).UTC(), From: p.Addr,
 		Hubs: []string{h.Name}, claim: p.Claim}
-	bad := o.judge(f, p.Claim, now)
+	bad := o.judge(f, used, p.Claim, now)
 	if p.Claim.Hub != h.Member {
 		bad = fmt.Errorf("it was made at another hub: %w", enroll.ErrBadProof)
 	}
@@ -202,9 +206,9 @@ func pick(queue []waiting, selector string) ([]waiting, error) {
 func (o *office) grantClaims(ctx context.Context, queue []waiting) (int, error) {
 	var done []fleet.Grant
 	_, err := o.apply(ctx, func(f *fleet.Fleet, now time.Time) (*fleet.Fleet, []audit.Event, error) {
-		grants, events := o.fitting(f, queue, now)
-		if len(grants) == 0 {
-			return f, nil, nil
+		grants, events, err := o.fitting(f, queue)
+		if err != nil || len(grants) == 0 {
+			return f, nil, err
 		}
 		next, err := f.Grant(o.author, now, grants...)
 		done = grants
@@ -223,20 +227,27 @@ func (o *office) grantClaims(ctx context.Context, queue []waiting) (int, error) 
 }
 
 // fitting makes the grants, judged anew one after the other so that no token gives more places than it has.
-func (o *office) fitting(f *fleet.Fleet, queue []waiting, now time.Time) (grants []fleet.Grant, events []audit.Event) {
+func (o *office) fitting(f *fleet.Fleet, queue []waiting) (grants []fleet.Grant, events []audit.Event, err error) {
+	if !slices.ContainsFunc(queue, func(w waiting) bool { return w.Valid }) {
+		return nil, nil, nil
+	}
+	used, err := usageOf(f)
+	if err != nil {
+		return nil, nil, err
+	}
 	places, names := map[fleet.TokenID]int{}, map[string]bool{}
 	for _, g := range f.Members() {
 		names[g.Name] = true
 	}
 	for _, w := range queue {
-		p, _, ok := f.Policy(w.claim.Token)
-		if !w.Valid || !ok {
+		p, err := o.policy(f, w.claim.Token)
+		if !w.Valid || err != nil {
 			continue
 		}
 		if _, counted := places[p.ID]; !counted {
-			places[p.ID] = int(p.Uses) - len(grantedBy(f, p.ID))
+			places[p.ID] = int(p.Uses) - len(used[p.ID])
 		}
-		if !grantedBy(f, p.ID)[w.Device] {
+		if !used[p.ID][w.Device] {
 			if places[p.ID]--; places[p.ID] < 0 {
 				continue
 			}
@@ -250,7 +261,7 @@ func (o *office) fitting(f *fleet.Fleet, queue []waiting, now time.Time) (grants
 		grants = append(grants, g)
 		events = append(events, audit.Event{Event: "grant", What: w.Device.String(), Detail: granted(g).Detail + ", by token " + tokenName(p.ID)})
 	}
-	return grants, events
+	return grants, events, nil
 }
 
 // drop takes a device's claims from the hubs' queues. One that stays is refused or found to be a member next time.

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -181,10 +182,10 @@ func (o *office) token(id fleet.TokenID) (enroll.Token, error) {
 
 // judge reports whether a claim is to be granted: it proves the token's secret, the token is ours to carry out and has not ended, and there
 // is a place left.
-func (o *office) judge(f *fleet.Fleet, c enroll.Claim, now time.Time) error {
-	p, _, ok := f.Policy(c.Token)
-	if !ok {
-		return fmt.Errorf("token %s is not of this fleet", tokenName(c.Token))
+func (o *office) judge(f *fleet.Fleet, used usage, c enroll.Claim, now time.Time) error {
+	p, err := o.policy(f, c.Token)
+	if err != nil {
+		return err
 	}
 	t, err := o.token(c.Token)
 	if err != nil {
@@ -193,15 +194,24 @@ func (o *office) judge(f *fleet.Fleet, c enroll.Claim, now time.Time) error {
 	if err := c.Check(t.Secret); err != nil {
 		return err
 	}
-	return o.room(f, p, c.Device, now)
+	return o.room(f, used[p.ID], p, c.Device, now)
 }
 
-func (o *office) room(f *fleet.Fleet, p fleet.Policy, device edge.ID, now time.Time) error {
-	used := grantedBy(f, p.ID)
+// policy returns the token's policy that is ours to carry out.
+func (o *office) policy(f *fleet.Fleet, id fleet.TokenID) (fleet.Policy, error) {
+	if own := f.PolicyOf(id, o.author.Key.ID()); len(own) > 0 {
+		return own[0], nil
+	}
+	p, _, ok := f.Policy(id)
+	if !ok {
+		return p, fmt.Errorf("token %s is not of this fleet", tokenName(id))
+	}
+	return p, fmt.Errorf("token %s: its secret is not kept here, %s carries it out", tokenName(id), whoIs(f, p.Executor))
+}
+
+func (o *office) room(f *fleet.Fleet, used map[edge.ID]bool, p fleet.Policy, device edge.ID, now time.Time) error {
 	_, revoked, former := f.Former(device)
 	switch {
-	case p.Executor != o.author.Key.ID():
-		return fmt.Errorf("token %s is carried out by %s", tokenName(p.ID), whoIs(f, p.Executor))
 	case now.UnixMilli() > p.Expires:
 		return fmt.Errorf("token %s ended at %s", tokenName(p.ID), day(p.Expires))
 	case former && revoked != nil:
@@ -211,5 +221,58 @@ func (o *office) room(f *fleet.Fleet, p fleet.Policy, device edge.ID, now time.T
 	case !used[device] && len(used) >= int(p.Uses):
 		return fmt.Errorf("token %s is used up, %s", tokenName(p.ID), plural(int(p.Uses), "device"))
 	}
+	return nil
+}
+
+func newTokenEnd(a *app) *cobra.Command {
+	d := desk{app: a}
+	cmd := &cobra.Command{
+		Use:   "end TOKEN",
+		Short: "End a claim token now: it is lost, or not needed any more",
+		Long:  "TOKEN is as streembit fleet show names it. Who enrolled by it stays a member; nobody who is granted later by it counts.",
+		Args:  cli.Args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, argv []string) (err error) {
+			o, err := d.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, o.close()) }()
+			return o.endToken(cmd.Context(), argv[0])
+		},
+	}
+	d.flags(cmd)
+	return cmd
+}
+
+func (o *office) endToken(ctx context.Context, name string) error {
+	var ending []fleet.Policy
+	for _, p := range o.known().Policies() {
+		if len(name) >= 8 && strings.HasPrefix(hex.EncodeToString(p.ID[:]), name) {
+			ending = append(ending, p)
+		}
+	}
+	if len(ending) == 0 {
+		return cli.Try(cli.Usagef("fleet %s has no token %q", o.known().State().Name, name), "streembit fleet show%s", o.dirArg())
+	}
+	ended := false
+	for _, p := range ending {
+		changed, err := o.apply(ctx, func(f *fleet.Fleet, now time.Time) (*fleet.Fleet, []audit.Event, error) {
+			if now.UnixMilli() > p.Expires {
+				return f, nil, nil
+			}
+			p.Expires = now.UnixMilli()
+			next, err := f.Append(o.author, now, fleet.Entry{Policy: &p})
+			return next, []audit.Event{{Event: "token", What: hex.EncodeToString(p.ID[:]), Detail: "ended"}}, err
+		})
+		if err != nil {
+			return err
+		}
+		ended = ended || changed
+	}
+	if !ended {
+		fmt.Fprintf(o.app.out, "token %s had ended already\n", name)
+		return nil
+	}
+	fmt.Fprintf(o.app.out, "token %s is ended\n", name)
 	return nil
 }

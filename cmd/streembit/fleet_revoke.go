@@ -110,7 +110,7 @@ func newFleetRekey(a *app) *cobra.Command {
 		Use:   "rekey OLD NEWID",
 		Short: "Give a member's place to a new key: the new one is granted the same, the old one is revoked at its last segment",
 		Long: `For a member that has made a new key: a board that was flashed anew, a gateway whose key was told to somebody. The new key gets the old one's name,
-roles, site, labels, rights and end, and the old one is revoked at the last segment that the hubs hold, both in one step.`,
+roles, site, labels, rights and end, and the old one is revoked at the last segment that the hubs hold; hubs learn both at once.`,
 		Example: "  streembit fleet rekey pi-7 12D3KooW…",
 		Args:    cli.Args(cobra.ExactArgs(2)),
 		RunE: func(cmd *cobra.Command, argv []string) (err error) {
@@ -154,9 +154,10 @@ func (o *office) rekey(ctx context.Context, old, g fleet.Grant, reason string, n
 	}
 	o.printCuts(old, last)
 	_, err = o.apply(ctx, func(f *fleet.Fleet, now time.Time) (*fleet.Fleet, []audit.Event, error) {
-		g.Serial = o.nextSerial(f, g.Member)
-		next, err := f.Append(o.author, now, fleet.Entry{Grant: &g},
-			fleet.Entry{Revoke: &fleet.Revocation{Member: old.Member, Serial: old.Serial + 1, Last: last, Reason: reason}})
+		next, err := f.Grant(o.author, now, g)
+		if err == nil {
+			next, err = next.Revoke(o.author, now, old.Member, last, reason)
+		}
 		if err != nil {
 			return nil, nil, err
 		}
@@ -169,16 +170,4 @@ func (o *office) rekey(ctx context.Context, old, g fleet.Grant, reason string, n
 	}
 	fmt.Fprintf(o.app.out, "%s is %s now, instead of %s\n", g.Name, g.Member, old.Member)
 	return o.copyHint(g)
-}
-
-// nextSerial is the serial of the next grant of somebody who is no member.
-func (o *office) nextSerial(f *fleet.Fleet, id edge.ID) uint64 {
-	g, revoked, former := f.Former(id)
-	switch {
-	case !former:
-		return 1
-	case revoked != nil:
-		return max(g.Serial, revoked.Serial) + 1
-	}
-	return g.Serial + 1
 }

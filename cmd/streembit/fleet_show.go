@@ -31,7 +31,11 @@ func newFleetShow(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			v := viewFleet(f, time.Now())
+			used, err := usageOf(f)
+			if err != nil {
+				return err
+			}
+			v := viewFleet(f, used, time.Now())
 			if asJSON {
 				return cli.PrintJSON(a.out, v)
 			}
@@ -102,7 +106,7 @@ type policyView struct {
 	executor string
 }
 
-func viewFleet(f *fleet.Fleet, now time.Time) fleetView {
+func viewFleet(f *fleet.Fleet, used usage, now time.Time) fleetView {
 	s := f.State()
 	v := fleetView{ID: f.ID(), Name: s.Name, Version: s.Version, Time: f.Floor().UTC(), Owner: s.Owners[0], Spare: s.Owners[1],
 		Recovery: fingerprint(s.Recovery), Members: []memberView{}, Revoked: []revokedView{}, Policies: []policyView{}, Ignored: f.Ignored()}
@@ -124,7 +128,7 @@ func viewFleet(f *fleet.Fleet, now time.Time) fleetView {
 	}
 	for _, p := range f.Policies() {
 		v.Policies = append(v.Policies, policyView{Token: hex.EncodeToString(p.ID[:]), Executor: p.Executor, Roles: roleNames(p.Roles), Site: p.Site, Labels: p.Labels,
-			Uses: p.Uses, Used: len(grantedBy(f, p.ID)), Expires: time.UnixMilli(p.Expires).UTC(), Expired: now.UnixMilli() > p.Expires, executor: whoIs(f, p.Executor)})
+			Uses: p.Uses, Used: len(used[p.ID]), Expires: time.UnixMilli(p.Expires).UTC(), Expired: now.UnixMilli() > p.Expires, executor: whoIs(f, p.Executor)})
 	}
 	return v
 }
@@ -148,19 +152,25 @@ func viewMember(s fleet.State, g fleet.Grant) memberView {
 	return m
 }
 
-// grantedBy returns everybody who ever enrolled by a token.
-func grantedBy(f *fleet.Fleet, t fleet.TokenID) map[edge.ID]bool {
-	out := map[edge.ID]bool{}
+// usage is who ever enrolled by which token, the owner's own ones included, which no policy counts.
+type usage map[fleet.TokenID]map[edge.ID]bool
+
+// usageOf reads all logs, which takes a while for a large fleet: ask once.
+func usageOf(f *fleet.Fleet) (usage, error) {
 	lines, err := entries(f)
-	if err != nil { // it was proven when it was loaded
-		return out
+	if err != nil {
+		return nil, err
 	}
+	u := usage{}
 	for _, l := range lines {
-		if g := l.entry.Grant; g != nil && g.Token == t {
-			out[g.Member] = true
+		if g := l.entry.Grant; g != nil && g.Token != (fleet.TokenID{}) {
+			if u[g.Token] == nil {
+				u[g.Token] = map[edge.ID]bool{}
+			}
+			u[g.Token][g.Member] = true
 		}
 	}
-	return out
+	return u, nil
 }
 
 // fingerprint is enough of a key's SHA-256 to compare two by eye.
