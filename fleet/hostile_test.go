@@ -163,11 +163,11 @@ func TestHostileOperator_FillsNoDisk(t *testing.T) {
 	f := must(found(t).Grant(by(1), now, operator(41), operator(42), device(21)))(t)
 	f = must(f.Grant(by(42), now, device(22)))(t)
 	var logs [][][]byte
-	for i := range 500 {
+	for i := range 100 {
 		logs = append(logs, said(t, f, 41, journal.Incarnation(binary.BigEndian.AppendUint64(make([]byte, 8), uint64(i))), one(device(byte(100+i%100)), 1)))
 	}
 	got := offered(t, f, logs...)
-	if n := len(got.Parts().Logs); n > 100 {
+	if n := len(got.Parts().Logs); n > 70 {
 		t.Errorf("%d logs are kept", n)
 	}
 	long := make([]fleet.Entry, 90)
@@ -177,7 +177,7 @@ func TestHostileOperator_FillsNoDisk(t *testing.T) {
 		long[i].Grant = &g
 	}
 	var parts [][]fleet.Entry
-	for range 100 {
+	for range 45 {
 		parts = append(parts, long)
 	}
 	got = offered(t, got, said(t, f, 41, journal.Incarnation{0: 1}, parts...), said(t, f, 41, journal.Incarnation{0: 2}, parts...))
