@@ -54,7 +54,7 @@ a secret: whoever has it can offer the device a fleet, so bring it over by eye, 
 
 The device is granted, and told so directly when it is on this LAN or the block's addresses reach it; otherwise the approval waits at the hubs until
 the device asks for it. The same again tells it again.`,
-		Example: "  streembit enroll approve STREEMBIT:1:…\n  ssh gateway streembitd id --block | streembit enroll approve - --label site=lab",
+		Example: "  streembit enroll approve STREEMBIT:1:…\n  ssh gateway streembitd id --offer | streembit enroll approve - --label site=lab",
 		Args:    cli.Args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, argv []string) error {
 			text, err := codeText(argv, file)

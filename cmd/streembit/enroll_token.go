@@ -132,7 +132,7 @@ func (o *office) newToken(t tokenOrder) (enroll.Token, fleet.Policy, error) {
 	}
 	if hub.Roles&fleet.Hub == 0 || len(hub.Reader) == 0 {
 		return token, p, cli.Try(fmt.Errorf("making token: %s is no hub with a reader key, to which the secret could be sealed", hub.Name),
-			"streembit fleet grant %s --role hub --name %s --reader reader.pub, with that hub's reader.pub", hub.Member, hub.Name)
+			"on the hub streembitd id --reader, then here streembit fleet grant %s --role hub --name %s --reader reader.pub", hub.Member, hub.Name)
 	}
 	p.Executor = hub.Member
 	p.Sealed, err = enroll.SealSecret(hub.Reader, f.ID(), token.ID, token.Secret)

@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -23,7 +25,9 @@ import (
 type knowledge struct {
 	mu    sync.Mutex
 	fleet *fleet.Fleet
-	forks []error // histories that contradict what was known
+	own   journal.Chain // of the fleet log, written from this folder
+	twice bool          // somebody else wrote to it too
+	forks []error       // histories that contradict what was known
 }
 
 func (k *knowledge) get() *fleet.Fleet {
@@ -38,6 +42,12 @@ func (k *knowledge) set(f *fleet.Fleet) {
 	k.fleet = f
 }
 
+func (k *knowledge) setOwn(c journal.Chain) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.own = c
+}
+
 // merge takes in what a hub tells. It is saved by the office, at the end of each exchange: nobody relies on what this program keeps.
 func (k *knowledge) merge(b fleet.Bundle) (*fleet.Fleet, error) {
 	k.mu.Lock()
@@ -48,8 +58,30 @@ func (k *knowledge) merge(b fleet.Bundle) (*fleet.Fleet, error) {
 	}
 	if errors.Is(err, fleet.ErrFork) {
 		k.forks = append(k.forks, err)
+		k.twice = k.twice || k.ours(b)
 	}
 	return next, err
+}
+
+// ours reports whether what contradicts may be the log that is written from this folder.
+func (k *knowledge) ours(b fleet.Bundle) bool {
+	for _, log := range b.Logs {
+		for _, raw := range log {
+			if seg, err := journal.Open(raw, k.fleet.ID()); err == nil && seg.Chain == k.own {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// writtenTwice reports, once, whether somebody else writes to the log of this folder.
+func (k *knowledge) writtenTwice() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	twice := k.twice
+	k.twice = false
+	return twice
 }
 
 func (k *knowledge) takeForks() []error {
@@ -183,6 +215,11 @@ func (o *office) settle() error {
 	for _, fork := range o.know.takeForks() {
 		fmt.Fprintf(o.app.err, "ALARM: %v\n", fork)
 	}
+	if o.know.writtenTwice() {
+		if err := o.renew(); err != nil {
+			return err
+		}
+	}
 	f := o.known()
 	if o.saved != nil && f.Digest().Hash() == o.saved.Digest().Hash() {
 		return nil
@@ -192,6 +229,21 @@ func (o *office) settle() error {
 	}
 	o.saved = f
 	return nil
+}
+
+// renew begins another log when the one of this folder has two histories: the folder, or a backup of it, is in use elsewhere. What was written here and
+// not there counts nowhere. An owner's log is named by the state, so that only a person can say which of the two folders is right.
+func (o *office) renew() error {
+	if o.owner {
+		fmt.Fprintf(o.app.err, "the owner's log is written from two folders: go on in the other one; or move %s away, copy a hub's %s here, and make the changes again\n",
+			o.dir.bundle(), bundleName)
+		return nil
+	}
+	fmt.Fprintf(o.app.err, "this operator's log is written from two folders: what was granted here and not there counts nowhere, grant it again\n")
+	if err := os.Remove(o.dir.life()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("renewing life: %w", err)
+	}
+	return o.loadLife()
 }
 
 // tell brings a change to the hubs and says what became of it. The change is safe here, so that nothing of this is an error.

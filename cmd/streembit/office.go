@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -220,29 +221,44 @@ func (o *office) checkOwner(id edge.ID) error {
 // a backup does not hold it: two that write to one chain fork it.
 func (o *office) loadLife() error {
 	if o.owner { // the state names the owner's chain
+		o.own()
 		return nil
 	}
 	text, err := os.ReadFile(o.dir.life())
 	if err == nil {
-		raw, err := hex.DecodeString(string(text))
+		raw, err := hex.DecodeString(strings.TrimSpace(string(text)))
 		if err != nil || len(raw) != len(o.author.Life) {
 			return cli.Try(fmt.Errorf("%s is damaged", o.dir.life()), "rm %s, and a new one is made", cli.Quote(o.dir.life()))
 		}
 		o.author.Life = journal.Incarnation(raw)
 		if !o.cut() {
+			o.own()
 			return nil
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("reading life: %w", err)
 	}
 	rand.Read(o.author.Life[:])
+	o.own()
 	return fleet.WriteFile(o.dir.life(), []byte(o.author.Life.String()), 0o600)
 }
+
+// own tells what comes by the network which log is ours.
+func (o *office) own() {
+	c := journal.Chain{Fleet: o.known().ID(), Device: o.author.Key.ID(), Stream: logStream, Incarnation: o.author.Life}
+	if o.owner {
+		c.Incarnation = o.known().State().LogLife
+	}
+	o.know.setOwn(c)
+}
+
+// logStream is the stream of every chain of the fleet log (docs/wire.md).
+const logStream = "fleet"
 
 // cut reports whether a revocation ended the author's chain, though a later grant has brought the author back.
 func (o *office) cut() bool {
 	id := o.author.Key.ID()
-	c := journal.Chain{Fleet: o.known().ID(), Device: id, Stream: "fleet", Incarnation: o.author.Life}
+	c := journal.Chain{Fleet: o.known().ID(), Device: id, Stream: logStream, Incarnation: o.author.Life}
 	return o.known().IsMember(id) && errors.Is(o.known().Accepts(c, math.MaxInt64, journal.Hash{}), fleet.ErrRevoked)
 }
 
