@@ -32,28 +32,48 @@ func (p *program) merge(b fleet.Bundle) (*fleet.Fleet, error) {
 
 // Times of asking hubs about the fleet. In between, what changes comes by itself over connections that are open.
 const (
-	contactFirst = time.Second
+	contactFirst = 2 * time.Second
 	contactLast  = 5 * time.Minute
 	contactLimit = time.Minute
 )
 
-// keepContact compares the fleet with the hubs at the start and now and then, until ctx ends: a device that was off line learns what happened, even
-// if it has nothing to publish. Who was put out goes on asking, slowly: an operator may take it back.
+// keepContact compares the fleet with the hubs at the start, now and then, and when nothing can be published, until ctx ends: a device that was off
+// line learns what happened, even if it has nothing to publish, and one that was put out learns why nobody speaks with it. That one goes on
+// asking, slowly: an operator may take it back.
 func (p *program) keepContact(ctx context.Context) error {
-	pause := contactFirst
+	pause := contactFirst // while there is doubt
 	for {
-		err := p.contact(ctx)
-		if err == nil || errors.As(err, new(*p2p.StandingError)) {
-			pause = contactLast
+		last, err := time.Now(), p.contact(ctx)
+		doubt, wait := p.doubt, contactLast
+		if err == nil {
+			pause = contactFirst
+		} else {
+			doubt, wait = nil, pause
+			pause = min(2*pause, contactLast)
 		}
-		t := time.NewTimer(pause)
+		t := time.NewTimer(wait)
 		select {
-		case <-ctx.Done():
-			t.Stop()
-			return nil
 		case <-t.C:
+		case <-doubt:
+			t.Reset(max(0, contactFirst-time.Since(last)))
+			select {
+			case <-t.C:
+			case <-ctx.Done():
+			}
+		case <-ctx.Done():
 		}
-		pause = min(2*pause, contactLast)
+		t.Stop()
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+}
+
+// doubtful has the hubs asked soon, since something failed that should not. It does not wait.
+func (p *program) doubtful() {
+	select {
+	case p.doubt <- struct{}{}:
+	default:
 	}
 }
 
@@ -70,24 +90,26 @@ func (p *program) contact(ctx context.Context) error {
 	return err
 }
 
-// hubWords is what the hubs say of this member, which is no proof: a hub may lie or know less. Safe for concurrent use.
+// hubWords is what the hubs say of this member while none of them takes it for one. It is no proof, since a hub may lie or know less, so that it is
+// shown and nothing else follows. Safe for concurrent use.
 type hubWords struct {
-	mu   sync.Mutex
-	text string
+	mu       sync.Mutex
+	standing string
+	text     string
 }
 
 func (h *hubWords) hear(err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if se, ok := errors.AsType[*p2p.StandingError](err); ok {
-		h.text = se.Error()
+		h.standing, h.text = se.Standing.String(), se.Error()
 	} else if err == nil {
-		h.text = ""
+		h.standing, h.text = "", ""
 	}
 }
 
-func (h *hubWords) say() string {
+func (h *hubWords) say() (standing, text string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.text
+	return h.standing, h.text
 }

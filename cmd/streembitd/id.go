@@ -95,7 +95,7 @@ func loadIdentity(ctx context.Context, o idOptions) (id identity, err error) {
 		return id, err
 	}
 	code := enroll.Code{Device: key.ID(), Name: hostName()}
-	if code.Secret, _, err = claimSecret(o.state); err != nil {
+	if code.Secret, err = claimSecret(o.state); err != nil {
 		return id, err
 	}
 	code.Addrs = runningAddrs(ctx, o.state)

@@ -54,22 +54,22 @@ func keyError(err error, state string) error {
 	return err
 }
 
-// claimSecret returns the secret of an unclaimed device's code, which stays the same until it is claimed; made reports that it is new.
-func claimSecret(state string) (s enroll.Secret, made bool, err error) {
+// claimSecret returns the secret of an unclaimed device's code, which stays the same until it is claimed.
+func claimSecret(state string) (s enroll.Secret, err error) {
 	path := filepath.Join(state, claimName)
 	text, err := fleet.ReadSecret(path)
 	if err == nil {
 		raw, derr := hexadecimal.DecodeString(strings.TrimSpace(string(text)))
 		if derr != nil || len(raw) != len(s) {
-			return s, false, cli.Try(fmt.Errorf("%s is damaged", path), "rm %s, and a new code is made", cli.Quote(path))
+			return s, cli.Try(fmt.Errorf("%s is damaged", path), "rm %s, and a new code is made", cli.Quote(path))
 		}
-		return enroll.Secret(raw), false, nil
+		return enroll.Secret(raw), nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
-		return s, false, err
+		return s, err
 	}
 	s = enroll.NewSecret()
-	return s, true, fleet.WriteFile(path, []byte(hexadecimal.EncodeToString(s[:])+"\n"), 0o600)
+	return s, fleet.WriteFile(path, []byte(hexadecimal.EncodeToString(s[:])+"\n"), 0o600)
 }
 
 // makeReader loads or makes the key to which the secrets of claim tokens are sealed for this hub, and writes its public half, for the

@@ -90,7 +90,7 @@ func (p *program) enrol(ctx context.Context) (*fleet.Fleet, error) {
 }
 
 func (p *program) newNewcomer(ctx context.Context) (*newcomer, error) {
-	secret, made, err := claimSecret(p.cfg.State)
+	secret, err := claimSecret(p.cfg.State)
 	if err != nil {
 		return nil, err
 	}
@@ -115,9 +115,7 @@ func (p *program) newNewcomer(ctx context.Context) (*newcomer, error) {
 	if err != nil {
 		return nil, cli.Try(err, "another port in listen, or stop what uses it")
 	}
-	if made {
-		p.record.decided(evUnclaimed, p.key.ID().String(), "", "")
-	}
+	p.record.decided(evUnclaimed, p.key.ID().String(), "", "")
 	n.logger.Warn("this device belongs to no fleet and waits to be taken into one: streembit enroll approve CODE", "id", p.key.ID(), "code", n.code.String(),
 		"addrs", n.node.Addrs(), "mdns", p.cfg.MDNS)
 	return n, nil

@@ -25,11 +25,11 @@ type status struct {
 	Buses   []busStatus    `json:"buses,omitempty"` // of a device's board
 	Store   *storeStatus   `json:"store,omitempty"`
 
-	Standing     string       `json:"standing"` // unclaimed, member, revoked, expired, stranger
+	Standing     string       `json:"standing"` // unclaimed, member, revoked, expired, stranger: what the fleet proves, or while no hub accepts it, what they say
 	FleetID      string       `json:"fleet_id,omitempty"`
 	FleetVersion uint64       `json:"fleet_version,omitempty"`
 	Members      int          `json:"members,omitempty"`
-	HubsSay      string       `json:"hubs_say,omitempty"` // of this member, if not the same
+	HubsSay      string       `json:"hubs_say,omitempty"` // of this member, while none accepts it: no proof
 	Time         timeStatus   `json:"time"`
 	Alarms       []alarm      `json:"alarms"`
 	Enrolment    *enrolStatus `json:"enrolment,omitempty"` // while unclaimed

@@ -49,9 +49,9 @@ func (p *program) unclaimedStatus(n *newcomer) status {
 func (s status) printFleet(out io.Writer) {
 	if s.Standing != standingMember && s.Enrolment == nil {
 		fmt.Fprintf(out, "STANDING: %s: nothing is published and nobody serves it; the outbox is kept; ask an operator, or streembitd reset --i-am-here\n", s.Standing)
-	}
-	if s.HubsSay != "" && s.Standing == standingMember {
-		fmt.Fprintf(out, "a hub does not take this member for one: %s\n", s.HubsSay)
+		if s.HubsSay != "" {
+			fmt.Fprintf(out, "%s\n", s.HubsSay)
+		}
 	}
 	fmt.Fprintf(out, "time: %s\n", s.Time)
 	if s.Queue != nil && s.Queue.Claims > 0 {
@@ -98,7 +98,11 @@ func printableOnly(r rune) rune {
 func (p *program) fleetStatus(s *status) {
 	f := p.members.get()
 	s.FleetID, s.FleetVersion, s.Members = f.ID().String(), f.State().Version, len(f.Members())
-	s.Standing, s.HubsSay, s.Time, s.Alarms = p.members.standing(), p.said.say(), p.clock.status(f.Floor()), p.alarms.list()
+	s.Standing, s.Time, s.Alarms = p.members.standing(), p.clock.status(f.Floor()), p.alarms.list()
+	said, text := p.said.say()
+	if s.HubsSay = text; s.Standing == standingMember && said != "" {
+		s.Standing = said
+	}
 	if p.desk != nil {
 		waiting, _ := p.desk.Claims(p.key.ID())
 		s.Queue = &queueStatus{Claims: len(waiting)}

@@ -64,12 +64,13 @@ type program struct {
 	desk    *desk        // nil unless hub
 	node    *p2p.Node
 	said    hubWords
+	doubt   chan struct{} // see doubtful
 	closers []io.Closer
 }
 
 // serve waits for a fleet if there is none, opens everything, runs until ctx ends or a part fails, and closes in reverse order.
 func serve(ctx context.Context, cfg config, hubs []string, logger *slog.Logger) (err error) {
-	p := &program{cfg: cfg, hubs: hubs, logger: logger, clock: &wallClock{now: time.Now, synced: agent.KernelSynced}}
+	p := &program{cfg: cfg, hubs: hubs, logger: logger, doubt: make(chan struct{}, 1), clock: &wallClock{now: time.Now, synced: agent.KernelSynced}}
 	if cfg.Clock == "always" {
 		p.clock.synced = func() bool { return true }
 	}

@@ -110,7 +110,7 @@ func (p *program) openAgent(ctx context.Context) error {
 	c := agent.Config{
 		Boot: boot, Clock: clock, Probes: probes,
 		Streams: p.streams(), Readers: func(s string) ([]journal.Reader, error) { return p.members.get().Readers(p.key.ID(), s) },
-		Outbox: box, Unsealed: unsealed, Publisher: gate{publisher, p.members}, Heads: p.node, Hubs: hubs, Logger: p.logger.With("part", "agent"),
+		Outbox: box, Unsealed: unsealed, Publisher: gate{publisher, p.members, p.doubtful}, Heads: p.node, Hubs: hubs, Logger: p.logger.With("part", "agent"),
 	}
 	if p.cfg.Outbox.Receipts != "" {
 		if c.Receipts, err = agent.OpenReceipts(p.cfg.Outbox.Receipts); err != nil {
@@ -148,6 +148,7 @@ func (p *program) openOutbox(ctx context.Context) (*outbox.Outbox, []outbox.Spoo
 type gate struct {
 	agent.Publisher
 	members *membership
+	failed  func() // must not wait
 }
 
 // Publish implements agent.Publisher. The error wraps errNotMember.
@@ -155,7 +156,11 @@ func (g gate) Publish(ctx context.Context, seg *journal.Segment, acked []edge.ID
 	if s := g.members.standing(); s != standingMember {
 		return transport.Receipt{}, fmt.Errorf("%w: it is %s; the outbox is kept", errNotMember, s)
 	}
-	return g.Publisher.Publish(ctx, seg, acked)
+	r, err := g.Publisher.Publish(ctx, seg, acked)
+	if err != nil && ctx.Err() == nil {
+		g.failed()
+	}
+	return r, err
 }
 
 // errNotMember: the fleet has put this member out, or its grant has ended.

@@ -68,6 +68,36 @@ func New(tb testing.TB, hubs int, deviceConfig string) *Swarm {
 	return s
 }
 
+// Bare returns a swarm without a fleet: its members are added with Add and enrol as real ones do.
+func Bare(tb testing.TB) *Swarm {
+	tb.Helper()
+	return &Swarm{Dir: tb.TempDir(), tb: tb}
+}
+
+// Add makes the folder and the config of somebody who belongs to no fleet and listens on loopback. The folder's key is made by streembitd id, whose
+// other flags may be given.
+func (s *Swarm) Add(name, config string, idFlags ...string) *Member {
+	s.tb.Helper()
+	m := &Member{Name: name, State: filepath.Join(s.Dir, name), Config: filepath.Join(s.Dir, name+".toml"), Log: &Buffer{}}
+	m.Addr = "/ip4/127.0.0.1/tcp/" + freePort(s.tb)
+	text := fmt.Sprintf("state = %q\nclock = \"always\"\nlisten = [%q]\n%s", m.State, m.Addr, config)
+	check(s.tb, os.WriteFile(m.Config, []byte(text), 0o600))
+	m.ID = s.Identity(m, idFlags...)
+	return m
+}
+
+// Identity asks streembitd for a member's id, which may have changed.
+func (s *Swarm) Identity(m *Member, idFlags ...string) edge.ID {
+	s.tb.Helper()
+	stdout, stderr, code := s.Run("streembitd", append([]string{"id", "--json", "--state", m.State}, idFlags...)...)
+	if code != 0 {
+		s.tb.Fatalf("streembitd id of %s exited with %d: %s", m.Name, code, stderr)
+	}
+	var id struct{ ID edge.ID }
+	check(s.tb, json.Unmarshal([]byte(stdout), &id))
+	return id.ID
+}
+
 func (s *Swarm) enrol(name string, role fleet.Role, site string) *Member {
 	s.tb.Helper()
 	m := &Member{Name: name, State: filepath.Join(s.Dir, name), Config: filepath.Join(s.Dir, name+".toml"), Log: &Buffer{}}
