@@ -110,7 +110,7 @@ func (p *program) openAgent(ctx context.Context) error {
 	c := agent.Config{
 		Boot: boot, Clock: clock, Probes: probes,
 		Streams: p.streams(), Readers: func(s string) ([]journal.Reader, error) { return p.members.get().Readers(p.key.ID(), s) },
-		Outbox: box, Unsealed: unsealed, Publisher: gate{publisher, p.members, p.doubtful}, Heads: p.node, Hubs: hubs, Logger: p.logger.With("part", "agent"),
+		Outbox: box, Unsealed: unsealed, Publisher: gate{publisher, p.members, p.doubtful}, Rivals: p.node, Heads: p.node, Hubs: hubs, Logger: p.logger.With("part", "agent"),
 	}
 	if p.cfg.Outbox.Receipts != "" {
 		if c.Receipts, err = agent.OpenReceipts(p.cfg.Outbox.Receipts); err != nil {
