@@ -188,6 +188,7 @@ func TestOpen_LogIsTheOwnersAlone(t *testing.T) {
 		{"labels out of order", [][]byte{log[0], bad(func(g *fleet.Grant) { g.Labels = []string{"b=1", "a=1"} })}, fleet.ErrBadGrant},
 		{"one label twice", [][]byte{log[0], bad(func(g *fleet.Grant) { g.Labels = []string{"a=1", "a=2"} })}, fleet.ErrBadGrant},
 		{"label without value", [][]byte{log[0], bad(func(g *fleet.Grant) { g.Labels = []string{"a"} })}, fleet.ErrBadGrant},
+		{"a label of another site", [][]byte{log[0], bad(func(g *fleet.Grant) { g.Site, g.Labels = "barn", []string{"site=lab"} })}, fleet.ErrBadGrant},
 		{"serial 0", [][]byte{log[0], bad(func(g *fleet.Grant) { g.Serial = 0 })}, fleet.ErrBadGrant},
 		{"two contents in one entry", [][]byte{log[0], fleet.LogEntry(t, chain, log, key(1), must(journal.Encode(
 			[]fleet.Entry{{Grant: &fleet.Grant{}, Revoke: &fleet.Revocation{}}}))(t), 1)}, fleet.ErrBadGrant},

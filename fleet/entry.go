@@ -20,8 +20,8 @@ type Entry struct {
 	Policy *Policy
 }
 
-// Grant gives a member its roles and rights. Of several for one member the one with the highest Serial counts; a revocation of
-// the same Serial beats it.
+// Grant gives a member its roles and rights. Of several for one member the one with the highest Serial counts whose signer had the right to enrol
+// what the member was before, too; a revocation of the same Serial beats it.
 type Grant struct {
 	_       struct{} `cbor:",toarray"`
 	Member  edge.ID
@@ -60,7 +60,7 @@ type Cut struct {
 type TokenID [16]byte
 
 // Policy lets its Executor grant devices without a person, as many as it says, to those that prove a claim token. The operator that signs it
-// may name itself.
+// may name itself. The same policy again with an earlier Expires ends it, whoever could have signed it first; nothing else changes one.
 type Policy struct {
 	_        struct{} `cbor:",toarray"`
 	ID       TokenID
@@ -121,7 +121,7 @@ func (g *Grant) check() error {
 	case g.Expires < 0:
 		return fmt.Errorf("fleet: grant for %s: it expires before 1970: %w", g.Name, ErrBadGrant)
 	}
-	err := errors.Join(checkPlace(g.Site, g.Addrs), checkLabels(g.Labels), checkRights(g.Rights))
+	err := errors.Join(checkPlace(g.Site, g.Addrs), checkLabels(g.Labels, g.Site), checkRights(g.Rights))
 	if len(g.Reader) > 0 {
 		_, rerr := journal.NewReader(g.Reader)
 		err = errors.Join(err, rerr)
@@ -156,7 +156,7 @@ func (r *Revocation) check() error {
 }
 
 func (p *Policy) check() error {
-	err := errors.Join(checkPlace(p.Site, nil), checkLabels(p.Labels))
+	err := errors.Join(checkPlace(p.Site, nil), checkLabels(p.Labels, p.Site))
 	switch {
 	case p.ID == TokenID{}:
 		err = errors.New("no id")
@@ -177,8 +177,9 @@ func (p *Policy) check() error {
 	return nil
 }
 
-// checkLabels wants "key=value", sorted, each key once, so that one set of labels has one form.
-func checkLabels(labels []string) error {
+// checkLabels wants "key=value", sorted, each key once, so that one set of labels has one form. A label "site=…" says what the site says, or rights over one
+// site would let in a hub that counts for another.
+func checkLabels(labels []string, site string) error {
 	if len(labels) > maxLabels {
 		return fmt.Errorf("%d labels: want at most %d", len(labels), maxLabels)
 	}
@@ -190,6 +191,8 @@ func checkLabels(labels []string) error {
 			return fmt.Errorf("label %.80q: want key=value, at most %d bytes", l, maxLabel)
 		case i > 0 && key <= last:
 			return fmt.Errorf("label %q: labels are in the order of their keys, each key once", l)
+		case key == "site" && site != "" && value != site:
+			return fmt.Errorf("label %q: its site is %q", l, site)
 		}
 		last = key
 	}

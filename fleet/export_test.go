@@ -72,4 +72,6 @@ func LogEntry(t testing.TB, chain journal.Chain, log [][]byte, signer journal.Si
 func Covers(rights []Right, given Right) bool { return covers(rights, given) }
 
 // Allows is what May asks about the rights of a grant.
-func Allows(rights []Right, do Verb, on *Grant, what string) bool { return allows(rights, do, on, what) }
+func Allows(rights []Right, do Verb, on *Grant, what string) bool {
+	return allows(rights, do, on, what)
+}
