@@ -44,7 +44,7 @@ that it signs later counts. Members that are connected cut it off within seconds
 				return err
 			}
 			o.printCuts(g, last)
-			return o.revoke(cmd.Context(), g, last, reason, noHubs)
+			return o.revoke(cmd.Context(), g, last, reason)
 		},
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "`text` for people")
@@ -70,14 +70,14 @@ func (o *office) member(selector string) (fleet.Grant, error) {
 }
 
 // revoke makes the revocation, and takes a hub out of the state's bootstrap list.
-func (o *office) revoke(ctx context.Context, g fleet.Grant, last []fleet.Cut, reason string, noHubs bool) error {
+func (o *office) revoke(ctx context.Context, g fleet.Grant, last []fleet.Cut, reason string) error {
 	_, err := o.apply(ctx, func(f *fleet.Fleet, now time.Time) (*fleet.Fleet, []audit.Event, error) {
 		next, err := f.Revoke(o.author, now, g.Member, last, reason)
 		if err != nil {
 			return nil, nil, err
 		}
 		next, err = bootstrap(next, o.author, now, bootstrapWith(f.State().Hubs, fleet.Grant{Member: g.Member}))
-		return next, []audit.Event{{Event: "revoke", What: g.Member.String(), Detail: fmt.Sprintf("%s %s, %s stay: %s", g.Roles, g.Name, plural(len(last), "chain"), reason)}}, err
+		return next, []audit.Event{{Event: "revoke", What: g.Member.String(), Detail: fmt.Sprintf("%s %s, chains that stay: %d, reason: %s", g.Roles, g.Name, len(last), reason)}}, err
 	})
 	if err != nil {
 		return err
