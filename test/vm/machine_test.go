@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	bootLimit    = 90 * time.Second // 2 to 10 s when the machine is calm
-	commandLimit = 60 * time.Second // a few seconds at most
+	bootLimit    = 2 * time.Minute  // 3 to 6 s when the machine is calm
+	commandLimit = 90 * time.Second // a few seconds at most
 )
 
 // machine is a running virtual machine. It belongs to one test and one goroutine.
