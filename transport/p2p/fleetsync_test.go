@@ -108,12 +108,15 @@ func TestRevoke_Hub(t *testing.T) {
 
 // TestHubList_Change: a role that is taken or given takes effect without a new connection.
 func TestHubList_Change(t *testing.T) {
-	w := transporttest.NewWorld(t, 3, 0)
+	w := transporttest.NewWorld(t, 3, 1)
 	hubs := crew(t, w)
 	for _, h := range hubs {
 		ok(t, h.SyncFleet(t.Context()))
 	}
 	third := hubs[2].ID()
+	device := sail(t, w.Devices[0], w.Fleet(), nil)
+	segs := w.Chain(t, w.Devices[0], "main").Many(3)
+	ok(t, errors.Join(device.Put(t.Context(), third, segs[0].Bytes()), device.Put(t.Context(), hubs[0].ID(), segs[0].Bytes())))
 	grant, _ := w.Fleet().Member(third)
 	grant.Roles = fleet.Device
 	w.Grant(t, grant)
@@ -125,6 +128,10 @@ func TestHubList_Change(t *testing.T) {
 	if !connectedTo(hubs[0], third) && !connectedTo(hubs[1], third) {
 		t.Error("it is still a member, and was disconnected")
 	}
+	agree(t, w.Fleet(), device)
+	transporttest.WaitFor(t, "nothing is put on it any more", func() (bool, string) {
+		return errors.Is(device.Put(deadline(t), third, segs[1].Bytes()), transport.ErrUnreachable), ""
+	})
 	grant.Roles = fleet.Hub
 	w.Grant(t, grant)
 	hubs[1].learn(w.Fleet())
@@ -132,6 +139,8 @@ func TestHubList_Change(t *testing.T) {
 	transporttest.WaitFor(t, "it is a hub again", func() (bool, string) {
 		return slices.Contains(hubs[0].Known(), third) || slices.Contains(hubs[1].Known(), third), ""
 	})
+	agree(t, w.Fleet(), device)
+	ok(t, device.Put(deadline(t), third, segs[2].Bytes()))
 }
 
 // TestNewcomer_IntroducesItself: a device whose grant a hub has not heard of brings it.
@@ -166,9 +175,24 @@ func TestStranger_CannotIntroduceItself(t *testing.T) {
 	if err := thief.SyncFleet(deadline(t)); !errors.As(err, &told) || told.Standing != p2p.Stranger {
 		t.Errorf("with a bundle that names somebody else: %v", err)
 	}
+	carrier := newRawHost(t) // true entries, but none about itself
+	if status, err := carrier.pushFleet(t, hub.Node, w.Fleet().Delta(hub.now().Digest())); err != nil || status[0] != byte(transport.RefusedNoRight) {
+		t.Errorf("somebody else's grant: %q, %v", status, err)
+	}
 	if hub.merges != 0 {
 		t.Errorf("%d offers reached the program", hub.merges)
 	}
+}
+
+// TestStranger_BringsNewerState: owner-signed state is taken from anybody, so that a hub that was cut off learns of a rotation.
+func TestStranger_BringsNewerState(t *testing.T) {
+	w := transporttest.NewWorld(t, 1, 0)
+	hub := crew(t, w)[0]
+	w.Amend(t, func(*fleet.State) {})
+	if status, err := newRawHost(t).pushFleet(t, hub.Node, w.Fleet().Delta(hub.now().Digest())); err != nil || status[0] != 0 {
+		t.Errorf("newer state: %q, %v", status, err)
+	}
+	agree(t, w.Fleet(), hub)
 }
 
 // TestOldFleet_Offered: a member that holds on to an old fleet pushes all of it; it changes nothing.
