@@ -28,9 +28,11 @@ demo: build ## a fleet on loopback: devices and hubs die, then a server pulls ev
 
 test: ## all tests under the race detector
 	$(GO) test -race -vet=off -timeout 15m ./...
+	$(GO) test -vet=off -tags tpm ./fleet/tpm
 
 lint: ## go vet, staticcheck, gofmt, go mod tidy; golangci-lint where it is installed
 	$(GO) vet ./...
+	$(GO) vet -tags tpm ./fleet/tpm ./cmd/streembitd
 	$(GO) run $(STATICCHECK) -checks inherit,ST1000 ./...
 	@bad=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l); [ -z "$$bad" ] || { echo "run gofmt -w on:"; echo "$$bad"; exit 1; }
 	$(GO) mod tidy -diff
