@@ -204,14 +204,20 @@ func (f *Fleet) Accepts(c journal.Chain, seq uint64, hash journal.Hash) error {
 	return nil
 }
 
-// Policy returns the policy of a token and how many grants were made under it. Operators that take each other's token ids make several: the first
-// in the order of the logs is returned, and PolicyOf tells an executor its own.
+// Policy returns the policy of a token and how many grants were made under it. Operators that take each other's token ids make several: of
+// these the one under which most came in, and else the first in the order of the logs.
 func (f *Fleet) Policy(id TokenID) (p Policy, used int, ok bool) {
 	all := f.view.policies[id]
 	if len(all) == 0 {
 		return Policy{}, 0, false
 	}
-	return all[0].Policy, len(all[0].used), true
+	best := all[0]
+	for _, r := range all[1:] {
+		if len(r.used) > len(best.used) {
+			best = r
+		}
+	}
+	return best.Policy, len(best.used), true
 }
 
 // PolicyOf returns the policies of a token that name the executor; more than one only if operators contradict each other.

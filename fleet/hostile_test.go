@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -131,6 +132,9 @@ func TestHostileOperator_TakesNoForeignPolicy(t *testing.T) {
 			if _, err := got.Grant(by(11), now, next); err != nil {
 				t.Errorf("%s: the policy's second use is gone: %v", name, err)
 			}
+			if q, used, _ := got.Policy(p.ID); !slices.Equal(q.Labels, p.Labels) || q.Expires != p.Expires || used != 1 {
+				t.Errorf("%s: the token's policy is %+v", name, q)
+			}
 			if all := got.PolicyOf(p.ID, id(11)); !slices.ContainsFunc(all, func(q fleet.Policy) bool { return slices.Equal(q.Labels, p.Labels) && q.Expires == p.Expires }) {
 				t.Errorf("%s: the executor finds %+v", name, all)
 			}
@@ -170,10 +174,13 @@ func TestHostileOperator_FillsNoDisk(t *testing.T) {
 	if n := len(got.Parts().Logs); n > 70 {
 		t.Errorf("%d logs are kept", n)
 	}
-	long := make([]fleet.Entry, 90)
+	long := make([]fleet.Entry, 30)
 	for i := range long {
-		g := collector(t, 30)
+		g := hub(30)
 		g.Serial = uint64(i + 1)
+		for range 16 {
+			g.Addrs = append(g.Addrs, strings.Repeat("a", 256))
+		}
 		long[i].Grant = &g
 	}
 	var parts [][]fleet.Entry
