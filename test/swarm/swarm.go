@@ -114,6 +114,7 @@ func (s *Swarm) enrol(name string, role fleet.Role, site string) *Member {
 		rk, err := fleet.LoadOrCreateReaderKey(filepath.Join(m.State, "reader.pem"))
 		check(s.tb, err)
 		g.Reader = rk.Public()
+		g.Rights = []fleet.Right{{Do: fleet.Read, On: []string{"*"}, What: []string{"*"}}}
 	}
 	s.Fleet, err = s.Fleet.Grant(fleet.Author{Key: s.Owner}, time.Now(), g)
 	check(s.tb, err)

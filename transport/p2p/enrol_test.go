@@ -42,8 +42,6 @@ func newcomer(t testing.TB, mdns bool) *unclaimed {
 	return u
 }
 
-func (u *unclaimed) found() p2p.Found { return p2p.Found{ID: u.ID(), Addrs: u.Addrs()} }
-
 // operator is a member that may do everything.
 func operator(t testing.TB, w *transporttest.World) *sailor {
 	t.Helper()
