@@ -14,10 +14,10 @@ import (
 
 // Kinds of alarms beside those of p2p.
 const (
-	alarmOwner   = "second-owner" // somebody else's fleet was offered to a claimed member
-	alarmIgnored = "ignored"      // the fleet logs hold entries that their signers had no right to make
-	alarmErase   = "not-erased"   // a secret of the enrolment is still there
-	alarmSave    = "not-saved"    // a change of the fleet could not be saved and was not taken
+	alarmOwner   = string(p2p.AlarmOwner) // somebody else's fleet was offered to a claimed member
+	alarmIgnored = "ignored"              // the fleet logs hold entries that their signers had no right to make
+	alarmErase   = "not-erased"           // a secret of the enrolment is still there
+	alarmSave    = "not-saved"            // a change of the fleet could not be saved and was not taken
 )
 
 // alarm is something that a person must look at.
@@ -89,6 +89,9 @@ func (a *alarms) network(n p2p.Alarm) {
 			"if nobody moved the key there, revoke it", n.Addrs[0], n.Addrs[1]))
 	case p2p.AlarmFork:
 		a.raise(string(n.Kind), n.Member.String(), fmt.Sprintf("from %s: %v", n.Addrs[1], n.Err))
+	case p2p.AlarmOwner:
+		a.record.refused(evBadOwner, n.Member.String(), n.Addrs[1], n.Err)
+		a.raise(alarmOwner, "", fmt.Sprintf("%s at %s: %v", n.Member, n.Addrs[1], n.Err))
 	default:
 		a.raise(string(n.Kind), n.Member.String(), fmt.Sprintf("at %s: %v", n.Addrs[1], n.Err))
 	}

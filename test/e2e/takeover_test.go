@@ -41,6 +41,10 @@ func TestTakeover_SecondOwner(t *testing.T) {
 	if code == 0 || !strings.Contains(stderr, "belongs to a fleet already") {
 		t.Errorf("a second fleet's approval: %d %s", code, stderr)
 	}
+	awaitAudited(t, device, "refused-owner", "an approval for fleet")
+	if text := o.alarmsOf(device)["second-owner"]; !strings.Contains(text, "an approval for fleet") {
+		t.Errorf("alarms: %v", o.alarmsOf(device))
+	}
 	theirs, err := os.ReadFile(filepath.Join(other.dir, "fleet.cbor"))
 	must(t, err)
 	mine := filepath.Join(device.State, "fleet.cbor")
@@ -48,15 +52,13 @@ func TestTakeover_SecondOwner(t *testing.T) {
 	must(t, err)
 	must(t, os.WriteFile(mine, theirs, 0o644))
 	o.Signal(device, syscall.SIGHUP)
-	awaitAudited(t, device, "refused-owner", "another fleet")
-	if text := o.alarmsOf(device)["second-owner"]; !strings.Contains(text, "refused") {
-		t.Errorf("alarms: %v", o.alarmsOf(device))
-	}
-	after, err := os.ReadFile(mine)
-	must(t, err)
-	if string(after) != string(before) {
-		t.Error("the other fleet's file stayed in place of its own")
-	}
+	awaitAudited(t, device, "refused-owner", "fleet.cbor")
+	swarm.WaitFor(t, "its own file to be back", func() error {
+		if after, err := os.ReadFile(mine); err != nil || string(after) != string(before) {
+			return fmt.Errorf("%d bytes in place of %d, %w", len(after), len(before), err)
+		}
+		return nil
+	})
 	o.awaitPublished(device)
 
 	o.Kill(device) // while it is off

@@ -16,15 +16,17 @@ const (
 	AlarmClone AlarmKind = "clone"
 	// AlarmFork: somebody's key signed two histories of the fleet; the one that was known first stays.
 	AlarmFork AlarmKind = "fork"
+	// AlarmOwner: somebody offered another fleet to this node, which belongs to one.
+	AlarmOwner AlarmKind = "second-owner"
 )
 
 // Alarm is something that a person must look at.
 type Alarm struct {
 	Kind   AlarmKind
-	Member edge.ID           // AlarmClone: whose key; AlarmFork: who brought the other history, not who signed it
+	Member edge.ID           // AlarmClone: whose key; AlarmFork: who brought the other history, not who signed it; AlarmOwner: who offered
 	Boots  [2]journal.BootID // AlarmClone: of the one that was there and of the newcomer, which was refused
-	Addrs  [2]string         // AlarmClone: their multiaddrs, in the same order; AlarmFork: Addrs[1] is where the history came from
-	Err    error             // AlarmFork: wraps fleet.ErrFork
+	Addrs  [2]string         // AlarmClone: their multiaddrs, in the same order; else Addrs[1] is where it came from
+	Err    error             // AlarmFork: wraps fleet.ErrFork; AlarmOwner: wraps fleet.ErrWrongFleet
 }
 
 // Standing is what a peer thinks of another one.

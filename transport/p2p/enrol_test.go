@@ -180,4 +180,8 @@ func TestOffer_SecondOwner(t *testing.T) {
 	if hub.merges != 0 || errors.Is(err, transport.ErrUnreachable) {
 		t.Errorf("%d merges, %v", hub.merges, err)
 	}
+	_ = robber.OfferTo(deadline(t), p2p.Found{ID: hub.ID(), Addrs: hub.Addrs()}, code.Approve(other.Fleet().ID(), robber.ID()))
+	if all := hub.raised(); len(all) != 1 || all[0].Kind != p2p.AlarmOwner || all[0].Member != robber.ID() || !errors.Is(all[0].Err, fleet.ErrWrongFleet) {
+		t.Errorf("alarms: %v", all)
+	}
 }

@@ -5,6 +5,7 @@ package p2p
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 	"unicode"
@@ -91,6 +92,10 @@ func (n *Node) answer(ctx context.Context, t *talk, who visitor, a ask) error {
 	case askPoll:
 		return n.answerPoll(t, who.id)
 	case askOffer:
+		if f := n.o.Fleet().ID(); a.Approval.Fleet != f && n.twins.news([]byte(AlarmOwner)) { // one is enough, however many offer
+			n.alarm(Alarm{Kind: AlarmOwner, Member: who.id, Addrs: [2]string{1: who.conn.RemoteMultiaddr().String()},
+				Err: fmt.Errorf("p2p: an approval for fleet %s was offered, this node belongs to %s: %w", a.Approval.Fleet, f, fleet.ErrWrongFleet)})
+		}
 		return t.end(refuse(transport.RefusedNoRight, "this node belongs to a fleet already: streembitd reset --i-am-here makes it free"))
 	}
 	if n.o.Desk == nil || !n.o.Fleet().Is(who.id, fleet.Operator) {
