@@ -43,9 +43,6 @@ func newTwins(n *Node) *twins {
 
 // met notes the boot of a connection. An error wraps ErrClone: another boot of the same member answers on an older connection.
 func (t *twins) met(ctx context.Context, c network.Conn, boot journal.BootID) error {
-	if boot == (journal.BootID{}) {
-		return nil
-	}
 	for old, other := range t.others(c, boot) {
 		if !t.alive(ctx, old, other) {
 			t.forget(old)

@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/streembit/edge/fleet"
@@ -20,11 +21,17 @@ func withBoot(b byte) func(*p2p.Options) {
 
 // TestClone_TwoBootsAlive: a copied card is noticed, and cannot replace the original.
 func TestClone_TwoBootsAlive(t *testing.T) {
+	for _, boot := range []byte{2, 0} { // 0: a program that tells none
+		t.Run(fmt.Sprint("boot ", boot), func(t *testing.T) { testClone(t, boot) })
+	}
+}
+
+func testClone(t *testing.T, boot byte) {
 	w := transporttest.NewWorld(t, 1, 1)
 	hub := crew(t, w)[0]
 	first := sail(t, w.Devices[0], hub.now(), withBoot(1))
 	ok(t, first.SyncFleet(deadline(t)))
-	second := sail(t, w.Devices[0], hub.now(), withBoot(2))
+	second := sail(t, w.Devices[0], hub.now(), withBoot(boot))
 	for range 3 {
 		if err := second.SyncFleet(deadline(t)); err == nil {
 			t.Error("the copy is served")
@@ -32,7 +39,7 @@ func TestClone_TwoBootsAlive(t *testing.T) {
 	}
 	transporttest.WaitFor(t, "alarm", func() (bool, string) { return len(hub.raised()) > 0, "" })
 	a := hub.raised()
-	if len(a) != 1 || a[0].Kind != p2p.AlarmClone || a[0].Member != first.ID() || a[0].Boots != [2]journal.BootID{{1}, {2}} || a[0].Addrs[0] == "" ||
+	if len(a) != 1 || a[0].Kind != p2p.AlarmClone || a[0].Member != first.ID() || a[0].Boots != [2]journal.BootID{{1}, {boot}} || a[0].Addrs[0] == "" ||
 		a[0].Addrs[0] == a[0].Addrs[1] {
 		t.Errorf("alarms: %+v", a)
 	}
