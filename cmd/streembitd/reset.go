@@ -64,17 +64,17 @@ func (o resetOptions) run(c *cobra.Command) (err error) {
 		return err // also while streembitd runs
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	name, short := "without a key", "none"
+	name, short := "without a key", "without"
 	key, origin, err := openKey(o.state, o.tpm)
 	if err == nil {
 		name, short = key.ID().String(), key.ID().Short()
 	} else if !errors.Is(err, fs.ErrNotExist) { // a damaged key is a reason to reset
-		name, short = "with a key that cannot be read", "damaged"
+		name, short = "one with a key that cannot be read", "damaged"
 	}
 	if err := o.checkStore(); err != nil {
 		return err
 	}
-	if err := o.confirm(c, name); err != nil {
+	if err := o.confirm(c, name, short); err != nil {
 		return err
 	}
 	r.decided(evReset, name, o.fleetName(), "")
@@ -98,7 +98,8 @@ func (o resetOptions) checkStore() error {
 		"then: streembitd reset --i-am-here --drop-store --state %s", cli.Quote(o.state))
 }
 
-func (o resetOptions) confirm(c *cobra.Command, name string) error {
+// confirm has a person type the end of the id, or of the word that stands for it.
+func (o resetOptions) confirm(c *cobra.Command, name, short string) error {
 	if o.yes {
 		return nil
 	}
@@ -106,8 +107,11 @@ func (o resetOptions) confirm(c *cobra.Command, name string) error {
 	if !ok || !term.IsTerminal(int(in.Fd())) {
 		return cli.Try(cli.Usage(fmt.Errorf("%w: there is no terminal to ask at", errNotHere)), "streembitd reset --i-am-here --yes --state %s", cli.Quote(o.state))
 	}
-	want := name[len(name)-4:]
-	fmt.Fprintf(c.ErrOrStderr(), "%v.\nThis device is %s.\nType the last 4 characters of its id to go on: ", errNotHere, name)
+	want, ask := short[len(short)-4:], "the last 4 characters of its id"
+	if short != name[len(name)-len(short):] {
+		want, ask = short, `"`+short+`"`
+	}
+	fmt.Fprintf(c.ErrOrStderr(), "%v.\nThis device is %s.\nType %s to go on: ", errNotHere, name, ask)
 	line, err := bufio.NewReader(in).ReadString('\n')
 	if err != nil && line == "" {
 		return fmt.Errorf("resetting: %w", err)
