@@ -72,15 +72,12 @@ func (d *desk) judge(c enroll.Claim) error {
 	if c.Hub != d.self || c.Fleet != f.ID() { // the transport has compared both, and the device, with those that spoke
 		return errOtherHub
 	}
-	if err := usable(f, d.clock, c.Token, c.Device); err != nil {
-		return err
-	}
-	return d.policy.prove(f, c)
+	_, _, err := d.policy.prove(f, c)
+	return err
 }
 
-// usable says whether a token may still bring this device in.
-func usable(f *fleet.Fleet, clock *wallClock, token fleet.TokenID, device edge.ID) error {
-	p, used, known := f.Policy(token)
+// usable says whether a policy may still bring this device in.
+func usable(f *fleet.Fleet, clock *wallClock, p fleet.Policy, used int, known bool, device edge.ID) error {
 	_, revoked, former := f.Former(device)
 	switch {
 	case !known:

@@ -40,7 +40,7 @@ type executor struct {
 	wake chan struct{}
 
 	mu      sync.Mutex
-	secrets map[fleet.TokenID]opened
+	secrets map[string]opened // by what was sealed
 }
 
 // opened is a token's secret, or why this hub does not have it.
@@ -55,27 +55,35 @@ var errNotMine = errors.New("the token's secret cannot be opened here")
 // maxSecrets bounds the secrets in memory; opening one costs a fraction of a millisecond.
 const maxSecrets = 256
 
-// secret opens the sealed secret of a policy that names this hub. ok is false for the policies of others.
-func (x *executor) secret(f *fleet.Fleet, id fleet.TokenID) (s enroll.Secret, ok bool, err error) {
-	p, _, known := f.Policy(id)
-	if !known || p.Executor != x.key.ID() {
-		return s, false, nil
+// policy returns the policy of a token that names this hub, and the secret; ok is false if there is none. Of several, which only operators that
+// contradict each other make, the first counts whose secret can be opened, so that none spoils the token of another.
+func (x *executor) policy(f *fleet.Fleet, id fleet.TokenID) (p fleet.Policy, s enroll.Secret, ok bool, err error) {
+	for _, own := range f.PolicyOf(id, x.key.ID()) {
+		s, serr := x.secret(f, own)
+		if serr == nil {
+			return own, s, true, nil
+		}
+		p, ok, err = own, true, serr
 	}
+	return p, s, ok, err
+}
+
+func (x *executor) secret(f *fleet.Fleet, p fleet.Policy) (enroll.Secret, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	o, there := x.secrets[id]
+	o, there := x.secrets[string(p.Sealed)]
 	if !there {
 		o.secret, o.err = x.open(f, p)
 		if len(x.secrets) >= maxSecrets {
 			clear(x.secrets)
 		}
-		x.secrets[id] = o
+		x.secrets[string(p.Sealed)] = o
 		if o.err != nil {
-			x.logger.Error("policy cannot be carried out", "token", fmt.Sprintf("%x", id), "err", o.err)
-			x.record.refused(evBadPolicy, "", fmt.Sprintf("token %x", id), o.err)
+			x.logger.Error("policy cannot be carried out", "token", fmt.Sprintf("%x", p.ID), "err", o.err)
+			x.record.refused(evBadPolicy, "", fmt.Sprintf("token %x", p.ID), o.err)
 		}
 	}
-	return o.secret, true, o.err
+	return o.secret, o.err
 }
 
 func (x *executor) open(f *fleet.Fleet, p fleet.Policy) (enroll.Secret, error) {
@@ -93,13 +101,23 @@ func (x *executor) open(f *fleet.Fleet, p fleet.Policy) (enroll.Secret, error) {
 	return s, nil
 }
 
-// prove checks a claim under a policy that names this hub. Those of others only its operator or its executor can check.
-func (x *executor) prove(f *fleet.Fleet, c enroll.Claim) error {
-	s, mine, err := x.secret(f, c.Token)
-	if !mine || err != nil {
-		return err
+// prove says whether a claim may be granted. Under a policy that names another hub, only that one or the operator can tell whether it proves the secret.
+func (x *executor) prove(f *fleet.Fleet, c enroll.Claim) (p fleet.Policy, mine bool, err error) {
+	p, s, mine, err := x.policy(f, c.Token)
+	if err != nil {
+		return p, mine, err
 	}
-	return c.Check(s)
+	used, known := 0, mine
+	if all, n, there := f.Policy(c.Token); there && (!mine || all.Executor == p.Executor) {
+		used, known = n, true
+		if !mine {
+			p = all
+		}
+	}
+	if err := usable(f, x.clock, p, used, known, c.Device); err != nil || !mine {
+		return p, mine, err
+	}
+	return p, mine, c.Check(s)
 }
 
 // poke has the queue looked at soon.
@@ -137,7 +155,7 @@ func (x *executor) grantAll(claims []enroll.Waiting) {
 	var mine []enroll.Claim
 	f := x.members.get()
 	for _, w := range claims {
-		if _, ok, err := x.secret(f, w.Claim.Token); ok && err == nil && !f.IsMember(w.Claim.Device) {
+		if _, _, ok, err := x.policy(f, w.Claim.Token); ok && err == nil && !f.IsMember(w.Claim.Device) {
 			mine = append(mine, w.Claim)
 		}
 	}
@@ -170,17 +188,13 @@ func (x *executor) grant(claims []enroll.Claim) error {
 	_, err = x.members.change(func(f *fleet.Fleet) (*fleet.Fleet, error) {
 		grants := make([]fleet.Grant, len(claims))
 		for i, c := range claims {
-			if err := usable(f, x.clock, c.Token, c.Device); err != nil {
-				return nil, err
-			}
-			s, _, err := x.secret(f, c.Token)
-			if err == nil {
-				err = c.Check(s)
+			p, mine, err := x.prove(f, c)
+			if err == nil && !mine {
+				err = errNotMine
 			}
 			if err != nil {
 				return nil, err
 			}
-			p, _, _ := f.Policy(c.Token)
 			grants[i] = fleet.Grant{Member: c.Device, Name: memberName(c), Roles: p.Roles, Site: p.Site, Labels: p.Labels, Token: c.Token}
 		}
 		return f.Grant(fleet.Author{Key: x.key, Life: life}, x.clock.since(f.Floor()), grants...)

@@ -14,7 +14,6 @@ import (
 	"github.com/streembit/edge/agent"
 	"github.com/streembit/edge/agent/outbox"
 	"github.com/streembit/edge/cmd/internal/cli"
-	"github.com/streembit/edge/fleet"
 	"github.com/streembit/edge/fleet/enroll"
 	"github.com/streembit/edge/journal"
 	"github.com/streembit/edge/transport"
@@ -44,7 +43,7 @@ func (p *program) openDesk() error {
 	l := p.logger.With("part", "enrolment")
 	p.desk = &desk{self: p.key.ID(), members: p.members, clock: p.clock, queue: q, record: p.record, logger: l,
 		policy: &executor{state: p.cfg.State, key: p.key, members: p.members, clock: p.clock, record: p.record, logger: l,
-			changed: func() { p.node.FleetChanged() }, wake: make(chan struct{}, 1), secrets: map[fleet.TokenID]opened{}}}
+			changed: func() { p.node.FleetChanged() }, wake: make(chan struct{}, 1), secrets: map[string]opened{}}}
 	return nil
 }
 
