@@ -35,6 +35,7 @@ type membership struct {
 	expired int                         // of ends, by the clock
 	known   *fleet.Fleet                // as of its floor
 	now     atomic.Pointer[fleet.Fleet] // known, as of now
+	moved   chan struct{}               // holds one token after now has become another
 }
 
 // newMembership takes the fleet that lies in the state folder.
@@ -43,7 +44,7 @@ func newMembership(f *fleet.Fleet, m *membership) (*membership, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.onDisk = sha256.Sum256(enc)
+	m.onDisk, m.moved = sha256.Sum256(enc), make(chan struct{}, 1)
 	m.put(f)
 	return m, nil
 }
@@ -73,6 +74,10 @@ func (m *membership) look() bool {
 	}
 	m.expired = n
 	m.now.Store(m.known.AsOf(at))
+	select {
+	case m.moved <- struct{}{}:
+	default: // told already, and not yet looked at
+	}
 	return true
 }
 

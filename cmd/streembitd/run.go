@@ -90,6 +90,7 @@ func serve(ctx context.Context, cfg config, hubs []string, logger *slog.Logger) 
 	group.Go(wait)
 	if p.agent != nil {
 		group.Go(func() error { return p.agent.Run(ctx) })
+		group.Go(func() error { return p.tellAgent(ctx) })
 	}
 	if p.desk != nil {
 		group.Go(func() error { return p.desk.policy.run(ctx, p.desk) })
@@ -102,6 +103,18 @@ func serve(ctx context.Context, cfg config, hubs []string, logger *slog.Logger) 
 	err = group.Wait()
 	logger.Info("stopping", "err", err)
 	return err
+}
+
+// tellAgent has the agent judge anew, whenever the fleet changes, which hubs count, until ctx ends.
+func (p *program) tellAgent(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-p.members.moved:
+			p.agent.FleetChanged()
+		}
+	}
 }
 
 // reload takes a newer fleet.cbor on SIGHUP, until ctx ends. One that cannot be proven or is older changes nothing.

@@ -165,7 +165,7 @@ type lie struct {
 // forge makes a segment that is right in everything but the signature.
 func forge(t *testing.T, attacker journal.Signer, seg *journal.Segment) []byte {
 	t.Helper()
-	payload := bytes.Repeat([]byte{7}, 100)
+	payload := bytes.Repeat([]byte{7}, 256+16) // a padded size, and the tag
 	h := seg.Header
 	h.Payload, h.Size = sha256.Sum256(payload), uint32(len(payload))
 	header, err := journal.Encode(h)
