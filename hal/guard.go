@@ -107,7 +107,7 @@ func (g *guard) TxContext(ctx context.Context, addr uint16, w, r []byte) error {
 	case ended:
 		return c.result(r, g.settled(ctx, <-c.done))
 	case over:
-		return fmt.Errorf("the transaction has not ended after %s: %w", TxTimeout, ErrTimeout)
+		return goneIf(g.seen(), fmt.Errorf("the transaction has not ended after %s: %w", TxTimeout, ErrTimeout))
 	}
 	return ctx.Err()
 }
@@ -130,7 +130,7 @@ func (c *call) result(r []byte, err error) error {
 // take waits for the turn.
 func (g *guard) take(ctx context.Context) error {
 	if err := g.turn.take(ctx, TxTimeout); errors.Is(err, ErrTimeout) {
-		return g.stillBusy(err)
+		return g.stillBusy(goneIf(g.seen(), err)) // one that is unplugged in a transaction may hang until its driver's own time-out
 	} else if err != nil {
 		return err
 	}

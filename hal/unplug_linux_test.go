@@ -5,6 +5,7 @@ package hal_test
 import (
 	"errors"
 	"slices"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -31,6 +32,42 @@ func TestFirstErrorOfAnUnplug(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A transaction may hang on an adapter that was unplugged; it and those behind it say that the adapter is gone.
+func TestUnplugInATransaction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{name: "/dev/i2c-11"}
+		s.tx = func(n int, _, _ []byte) error {
+			if n == 0 {
+				time.Sleep(2 * time.Second)
+				return sysfsError(syscall.EIO)
+			}
+			return nil
+		}
+		b := hal.NewBoard(hal.Wiring{ScanI2C: s.scan})
+		defer b.Close()
+		c := conn(t, b)
+		time.AfterFunc(300*time.Millisecond, func() { s.plug(false, "") })
+		var callers sync.WaitGroup
+		for range 3 {
+			callers.Go(func() {
+				if err := c.Tx(t.Context(), []byte{1}, nil); !errors.Is(err, hal.ErrGone) || !errors.Is(err, hal.ErrTimeout) {
+					t.Error(err)
+				}
+			})
+		}
+		callers.Wait()
+		time.Sleep(2 * time.Second)
+		if got := s.state(); got != [3]int{1, 1, 1} || health(t, b).State != hal.BusGone {
+			t.Errorf("opened, closed, used %v, %+v", got, health(t, b))
+		}
+		s.plug(true, "/dev/i2c-11")
+		time.Sleep(time.Second)
+		if err := c.Tx(t.Context(), []byte{1}, nil); err != nil {
+			t.Errorf("plugged in again: %v", err)
+		}
+	})
 }
 
 // One that stays has only failed, and the others need not wait until that is known.
