@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"sync"
 
 	"periph.io/x/conn/v3/i2c"
 	"periph.io/x/conn/v3/spi"
@@ -46,6 +47,9 @@ type Board struct {
 	w   Wiring
 	i2c guarded
 	spi shared[spi.PortCloser]
+
+	mu   sync.Mutex
+	seen []string // 1-wire masters that were there once
 }
 
 // NewBoard returns a board that consists of w.
@@ -80,7 +84,7 @@ func (b *Board) Problems() []error { return b.w.Problems }
 func (b *Board) Buses(kind BusKind) []string {
 	switch kind {
 	case I2C:
-		return namesOf(b.i2c.known())
+		return b.i2c.names()
 	case SPI:
 		return namesOf(b.w.SPI)
 	case OneWire:
@@ -96,7 +100,9 @@ func (b *Board) Buses(kind BusKind) []string {
 }
 
 // Port connects one sensor. It opens the bus if nobody has yet; it does not talk to the chip. An error names the bus, what
-// the board has instead and what to do, and wraps ErrNoBus if there is no such bus, or ErrClaimed if the address is another's.
+// the board has instead and what to do, and wraps ErrNoBus if there is no such bus and never was, or ErrClaimed if the address is another's.
+// An I²C bus or 1-wire master that was there once is not ErrNoBus: a Port of an I²C bus that was in use works again when it returns, and is ErrGone
+// at each transaction until then; otherwise Port itself returns ErrGone.
 //
 // A bus that was found by a changing name, such as "/dev/i2c-11" of a USB adapter, is followed by its Key from then on.
 func (b *Board) Port(r Request) (Port, error) {
@@ -144,14 +150,11 @@ func (b *Board) conn(name string, addr uint16) (*Conn, string, error) {
 // now, and those that the board's own parts have and nobody must touch. A scan skips them and Port refuses them. The kernel itself checks
 // nothing of this for the ioctl that periph uses (I2C_RDWR). The bus is named as in a Request.
 func (b *Board) Claimed(bus string) (map[uint16]string, error) {
-	at, err := find(I2C, b.i2c.known(), bus, b.w.Enable)
+	claims, err := b.i2c.claimed(bus)
 	if err != nil {
 		return nil, fmt.Errorf("hal: looking for claimed addresses: %w", err)
 	}
-	if at.Claimed == nil {
-		return map[uint16]string{}, nil
-	}
-	return at.Claimed(), nil
+	return claims, nil
 }
 
 // master finds the folder of a 1-wire master; without a name it is the one in which the kernel lists the slaves of all.
@@ -163,15 +166,33 @@ func (b *Board) master(name string) (string, error) {
 		return all, nil
 	case slices.Contains(have, name):
 		return path.Join(all, name), nil
+	case b.once(name):
+		return "", fmt.Errorf("1-wire bus %s: %w", name, ErrGone)
 	}
 	return "", missing(OneWire, name, have, b.w.Enable)
 }
 
+// masters returns the 1-wire masters that are there now, and remembers them.
 func (b *Board) masters() []string {
-	if b.w.ScanOneWire == nil {
-		return slices.Clone(b.w.OneWire)
+	have := slices.Clone(b.w.OneWire)
+	if b.w.ScanOneWire != nil {
+		have = append(have, b.w.ScanOneWire()...)
 	}
-	return slices.Concat(b.w.OneWire, b.w.ScanOneWire())
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, m := range have {
+		if !slices.Contains(b.seen, m) {
+			b.seen = append(b.seen, m)
+		}
+	}
+	return have
+}
+
+// once tells whether a 1-wire master, or any if name is "", was there before.
+func (b *Board) once(name string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return name == "" && len(b.seen) > 0 || slices.Contains(b.seen, name)
 }
 
 // pin finds a line; the names of all go before the aliases of any.

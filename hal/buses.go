@@ -111,28 +111,88 @@ func (s *shared[T]) close() error {
 	return errors.Join(errs...)
 }
 
-// guarded opens each I²C bus once, behind a guard. Which buses there are is asked anew each time.
+// guarded opens each I²C bus once, behind a guard. Which buses there are is asked anew each time; those that were there once are
+// remembered.
 type guarded struct {
 	known  func() []Bus[i2c.BusCloser]
 	enable map[BusKind]string
 	mu     sync.Mutex
-	open   map[string]*guard // by key
+	open   map[string]*guard    // by key
+	seen   []Bus[i2c.BusCloser] // each once, by key, as it was last; the latest at the end
+	meant  map[string]string    // key of the bus that a name, or none, meant last
+}
+
+// scan returns the buses that are there now. The caller has mu.
+func (s *guarded) scan() []Bus[i2c.BusCloser] {
+	known := s.known()
+	for _, k := range known {
+		s.seen = slices.DeleteFunc(s.seen, func(old Bus[i2c.BusCloser]) bool { return old.key() == k.key() })
+	}
+	s.seen = append(s.seen, known...)
+	return known
+}
+
+func (s *guarded) names() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return namesOf(s.scan())
+}
+
+// find looks for a bus. If it was there once and is not now, it is returned with an error that wraps ErrGone. The caller has mu.
+func (s *guarded) find(name string) (Bus[i2c.BusCloser], error) {
+	known := s.scan()
+	at, err := find(I2C, known, name, s.enable)
+	usual := slices.IndexFunc(s.seen, func(b Bus[i2c.BusCloser]) bool { return b.Usual })
+	if err == nil && (name != "" || at.Usual || usual < 0) { // without a name no other is a substitute for the usual one
+		if s.meant == nil {
+			s.meant = make(map[string]string)
+		}
+		s.meant[name] = at.key()
+		return at, nil
+	}
+	old, before := s.before(name)
+	if !before {
+		return at, err
+	}
+	if i := slices.IndexFunc(known, func(b Bus[i2c.BusCloser]) bool { return b.key() == old.key() }); i >= 0 {
+		return known[i], nil // under another name now
+	}
+	return old, fmt.Errorf("%s: %w", old.Name, ErrGone)
+}
+
+// before finds a bus among those that were there once.
+func (s *guarded) before(name string) (Bus[i2c.BusCloser], bool) {
+	key, meant := s.meant[name]
+	fits := []func(Bus[i2c.BusCloser]) bool{ // the first of these that any fits
+		func(b Bus[i2c.BusCloser]) bool { return name == "" && b.Usual },
+		func(b Bus[i2c.BusCloser]) bool { return meant && b.key() == key },
+		func(b Bus[i2c.BusCloser]) bool { return name == "" && len(s.seen) == 1 || name != "" && b.called(name) },
+	}
+	for _, fit := range fits {
+		for _, at := range slices.Backward(s.seen) {
+			if fit(at) {
+				return at, true
+			}
+		}
+	}
+	return Bus[i2c.BusCloser]{}, false
 }
 
 // get returns the guard of a bus, and where the bus is or was seen last. A bus that was opened once keeps its guard while it is gone.
 func (s *guarded) get(name string) (*guard, Bus[i2c.BusCloser], error) {
-	known := s.known()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	at, err := find(I2C, known, name, s.enable)
-	if err != nil {
-		if g := s.gone(name); g != nil {
-			return g, g.seen(), nil
-		}
+	at, err := s.find(name)
+	if err != nil && !errors.Is(err, ErrGone) {
 		return nil, at, err
 	}
-	if g, ok := s.open[at.key()]; ok {
+	switch g, ok := s.open[at.key()]; {
+	case ok && err != nil:
+		return g, g.seen(), nil
+	case ok:
 		return g, at, nil
+	case err != nil:
+		return nil, at, err
 	}
 	bus, err := open(I2C, at)
 	if err != nil {
@@ -146,14 +206,15 @@ func (s *guarded) get(name string) (*guard, Bus[i2c.BusCloser], error) {
 	return g, at, nil
 }
 
-// gone finds the guard of a bus that is not there just now.
-func (s *guarded) gone(name string) *guard {
-	for _, g := range s.open {
-		if at := g.seen(); name == "" && at.Usual || name != "" && at.called(name) {
-			return g
-		}
+// claimed returns who has claimed which address of a bus.
+func (s *guarded) claimed(name string) (map[uint16]string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at, err := s.find(name)
+	if err != nil || at.Claimed == nil {
+		return map[uint16]string{}, err
 	}
-	return nil
+	return at.Claimed(), nil
 }
 
 // byKey finds where a bus is now.

@@ -15,8 +15,9 @@ import (
 	"periph.io/x/conn/v3/physic"
 )
 
-// TxTimeout is how long a transaction on a Board's I²C bus may take, retries included, and how long one waits for another
-// to end. It is above what the kernel's adapters need to give up by themselves (see kernelTimeout).
+// TxTimeout is how long a transaction on a Board's I²C bus may take, retries included. Who waits for the bus gives up when one
+// transaction has kept him waiting for so long, not when many short ones are in front: they have their turns in the order in which they
+// came. It is above what the kernel's adapters need to give up by themselves (see kernelTimeout).
 const TxTimeout = time.Second
 
 const (
@@ -26,6 +27,11 @@ const (
 	firstPause = 100 * time.Millisecond
 	lastPause  = 5 * time.Second // between two attempts to open a bus that is closed
 	watchEvery = time.Second     // how often an open bus is looked for in sysfs
+
+	// settle is how long the kernel may take to see that an adapter was unplugged: a hub is asked for changes every 256 ms at the
+	// latest (USB 2.0 §11.12.1, §9.6.6). Until then transactions fail with whatever the adapter's driver makes of it.
+	settle     = 300 * time.Millisecond
+	settleStep = 10 * time.Millisecond
 )
 
 // guard is what a Board puts around an opened I²C bus: one transaction at a time, each with a deadline, few retries, errors that
@@ -36,15 +42,14 @@ const (
 type guard struct {
 	key  string
 	find func(key string) (Bus[i2c.BusCloser], bool)
-	turn chan struct{} // has an element while nobody uses the bus; who takes it owns bus until he puts it back
+	turn turn          // who takes it owns bus until he gives it back
 	bus  i2c.BusCloser // nil while closed
 
 	mu       sync.Mutex
 	at       Bus[i2c.BusCloser] // where the bus was seen last
 	watch    *time.Timer
-	finished bool // by close
-	inRow    int  // time-outs since the last transaction that ended in time
-	busy     time.Time
+	finished bool  // by close
+	inRow    int   // time-outs since the last transaction that ended in time
 	why      error // of being closed
 	pause    time.Duration
 	again    time.Time // when it may be opened again
@@ -52,9 +57,8 @@ type guard struct {
 }
 
 func newGuard(at Bus[i2c.BusCloser], bus i2c.BusCloser, find func(string) (Bus[i2c.BusCloser], bool)) *guard {
-	g := &guard{key: at.key(), find: find, turn: make(chan struct{}, 1), pause: firstPause}
+	g := &guard{key: at.key(), find: find, pause: firstPause}
 	g.opened(at, bus)
-	g.turn <- struct{}{}
 	return g
 }
 
@@ -72,7 +76,7 @@ func (g *guard) SetSpeed(f physic.Frequency) error {
 	if err := g.take(context.Background()); err != nil {
 		return err
 	}
-	defer g.give()
+	defer g.turn.give()
 	if err := g.ensureOpen(); err != nil {
 		return err
 	}
@@ -96,14 +100,14 @@ func (g *guard) TxContext(ctx context.Context, addr uint16, w, r []byte) error {
 	go g.run(ctx, &c)
 	select {
 	case err := <-c.done:
-		return c.result(r, err)
+		return c.result(r, g.settled(ctx, err))
 	case <-ctx.Done():
 	}
 	switch over, ended := g.overdue(ctx, &c); {
 	case ended:
-		return c.result(r, <-c.done)
+		return c.result(r, g.settled(ctx, <-c.done))
 	case over:
-		return fmt.Errorf("the transaction has not ended after %s: %w", TxTimeout, ErrTimeout)
+		return goneIf(g.seen(), fmt.Errorf("the transaction has not ended after %s: %w", TxTimeout, ErrTimeout))
 	}
 	return ctx.Err()
 }
@@ -125,25 +129,20 @@ func (c *call) result(r []byte, err error) error {
 
 // take waits for the turn.
 func (g *guard) take(ctx context.Context) error {
-	timer := time.NewTimer(TxTimeout)
-	defer timer.Stop()
-	select {
-	case <-g.turn:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return g.stillBusy()
+	if err := g.turn.take(ctx, TxTimeout); errors.Is(err, ErrTimeout) {
+		return g.stillBusy(goneIf(g.seen(), err)) // one that is unplugged in a transaction may hang until its driver's own time-out
+	} else if err != nil {
+		return err
 	}
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.finished {
-		g.turn <- struct{}{}
+	finished := g.finished
+	g.mu.Unlock()
+	if finished {
+		g.turn.give()
 		return errors.New("the board is closed")
 	}
 	return nil
 }
-
-func (g *guard) give() { g.turn <- struct{}{} }
 
 // run makes the transaction and gives the turn back.
 func (g *guard) run(ctx context.Context, c *call) {
@@ -154,7 +153,7 @@ func (g *guard) run(ctx context.Context, c *call) {
 		err = g.attempt(c)
 	}
 	g.ended(c, err)
-	g.give()
+	g.turn.give()
 	c.done <- err
 }
 
@@ -164,10 +163,35 @@ func (g *guard) attempt(c *call) error {
 	}
 	err := classify(g.bus.Tx(c.addr, c.w, c.r))
 	runtime.KeepAlive(c) // periph hands the buffers to the kernel as numbers, which keep nothing alive
-	if err != nil && !errors.Is(err, ErrAbsent) && !errors.Is(err, ErrGone) && !g.seen().present() {
-		err = fmt.Errorf("%w: %w", err, ErrGone) // i2c-tiny-usb says EIO once it is unplugged
+	return goneIf(g.seen(), err)
+}
+
+// goneIf adds ErrGone to an error of an adapter that is not there any more: i2c-tiny-usb says EIO or EOPNOTSUPP once it is unplugged.
+func goneIf(at Bus[i2c.BusCloser], err error) error {
+	if err != nil && !errors.Is(err, ErrAbsent) && !errors.Is(err, ErrGone) && !at.present() {
+		return fmt.Errorf("%w: %w", err, ErrGone)
 	}
 	return err
+}
+
+// settled tells whether an error that says nothing was the first sign of an unplugged adapter. It waits for the kernel to see that, if
+// the adapter is one that can be unplugged. The others may use the bus meanwhile.
+func (g *guard) settled(ctx context.Context, err error) error {
+	at := g.seen()
+	if err == nil || at.Key == "" || at.Present == nil {
+		return err
+	}
+	for _, known := range []error{ErrAbsent, ErrTimeout, ErrGone, errClosed} {
+		if errors.Is(err, known) {
+			return err
+		}
+	}
+	for end := time.Now().Add(settle); ; {
+		gone := goneIf(at, err)
+		if errors.Is(gone, ErrGone) || time.Now().After(end) || Sleep(ctx, settleStep) != nil {
+			return gone
+		}
+	}
 }
 
 // growStack makes room for what follows. periph's sysfs keeps the ioctl's argument on the stack and passes its address as a

@@ -54,7 +54,7 @@ func (g *guard) read() BusHealth {
 	defer g.mu.Unlock()
 	h := g.health
 	h.Name, h.Key = g.at.Name, g.key
-	if h.State == BusOpen && !g.busy.IsZero() && time.Since(g.busy) > TxTimeout {
+	if h.State == BusOpen && g.turn.held() > TxTimeout {
 		h.State = BusHung
 	}
 	return h
@@ -64,7 +64,6 @@ func (g *guard) begin() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.health.Transactions++
-	g.busy = time.Now()
 }
 
 func (g *guard) failed(err error) {
@@ -93,11 +92,10 @@ func (g *guard) overdue(ctx context.Context, c *call) (over, ended bool) {
 	return true, false
 }
 
-// stillBusy is the error of a transaction that never got its turn.
-func (g *guard) stillBusy() error {
+// stillBusy counts a transaction that never got its turn.
+func (g *guard) stillBusy(err error) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	err := fmt.Errorf("another transaction has been on the bus for %s: %w", time.Since(g.busy).Round(time.Millisecond), ErrTimeout)
 	g.health.Transactions++
 	g.failed(err)
 	return err
@@ -106,7 +104,6 @@ func (g *guard) stillBusy() error {
 // ended counts a transaction and closes the bus if it has become useless. The caller has the turn.
 func (g *guard) ended(c *call, err error) {
 	g.mu.Lock()
-	g.busy = time.Time{}
 	switch late := c.counted; {
 	case late: // its end says nothing that its lateness has not said
 	case err == nil || errors.Is(err, ErrAbsent):
@@ -175,7 +172,7 @@ func (g *guard) ensureOpen() error {
 			g.opened(at, bus)
 			return nil
 		}
-		err = fmt.Errorf("opening %s again: %w", at.Name, classify(err))
+		err = goneIf(at, fmt.Errorf("opening %s again: %w", at.Name, classify(err)))
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -203,15 +200,13 @@ func (g *guard) rearm() {
 
 // look closes the bus when its adapter is gone, although no sensor uses it just now.
 func (g *guard) look() {
-	select {
-	case <-g.turn:
-	default: // in use: who uses it sees by himself
+	if !g.turn.try() { // in use: who uses it sees by himself
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		g.rearm()
 		return
 	}
-	defer g.give()
+	defer g.turn.give()
 	switch {
 	case g.bus == nil:
 	case !g.seen().present():
@@ -232,14 +227,10 @@ func (g *guard) close() error {
 		g.watch.Stop()
 	}
 	g.mu.Unlock()
-	timer := time.NewTimer(TxTimeout)
-	defer timer.Stop()
-	select {
-	case <-g.turn:
-	case <-timer.C:
+	if err := g.turn.take(context.Background(), TxTimeout); err != nil {
 		return fmt.Errorf("%s: a transaction still runs, the bus is closed when it ends: %w", g, ErrTimeout)
 	}
-	defer g.give()
+	defer g.turn.give()
 	if g.bus == nil {
 		return nil
 	}

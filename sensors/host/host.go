@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package host reads the machine that the agent runs on: load, memory, disk, uptime, and the temperatures that the kernel knows
-// (thermal zones and hwmon chips). It needs no bus. Everything is read below a file-system root, so fixtures of other boards can be used.
+// (thermal zones and the board's own hwmon chips). It needs no bus. Everything is read below a file-system root, so fixtures of other boards can be used.
+//
+// Chips on I²C, SPI, 1-wire or USB are left to the driver hwmon and the drivers of these chips, although the kernel's drivers show them as hwmon
+// devices: they may be unplugged, and then would take the machine's own readings with them.
 //
 // What the machine does not have is left out when the sensor is opened, never made up. Formats: proc(5); the kernel's
 // Documentation/ABI/testing/sysfs-class-thermal and sysfs-class-hwmon.
@@ -23,7 +26,7 @@ import (
 // Driver describes the machine itself. Temperatures are named temperature.<zone> and temperature.<chip>.<input>.
 var Driver = sensors.Driver{
 	Name: "host",
-	Doc:  "this machine: load, memory, disk, uptime, temperatures of thermal zones and hwmon chips",
+	Doc:  "this machine: load, memory, disk, uptime, temperatures of thermal zones and the board's own hwmon chips",
 	Bus:  hal.Host,
 	Measures: []edge.Quantity{
 		sensors.Load, sensors.MemoryFree, sensors.MemoryTotal, sensors.Uptime, sensors.DiskFree, sensors.Temperature,

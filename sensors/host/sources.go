@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -38,9 +39,32 @@ func candidates(files fs.FS) []source {
 	}
 	for _, file := range glob(files, "sys/class/hwmon/hwmon*/temp*_input") {
 		dir, input := path.Dir(file), strings.TrimSuffix(path.Base(file), "_input")
+		if attached(files, dir) {
+			continue
+		}
 		temperature(file, label(files, path.Join(dir, "name"), path.Base(dir))+"."+label(files, path.Join(dir, input+"_label"), input))
 	}
 	return list
+}
+
+// attached tells whether a hwmon device is, or hangs on, a chip that is wired to the machine or plugged into it: one on I²C, SPI, 1-wire or
+// USB. The kernel links a device to what it measures (device) and each of these to the bus it is on (subsystem), see
+// Documentation/ABI/testing/sysfs-class-hwmon and Documentation/admin-guide/sysfs-rules.rst. One without such a link is the machine's own.
+func attached(files fs.FS, dir string) bool {
+	if target, err := fs.ReadLink(files, dir); err == nil {
+		dir = path.Join(path.Dir(dir), target) // in sys/class is but a link
+	}
+	device, err := fs.ReadLink(files, path.Join(dir, "device"))
+	if err != nil {
+		return false
+	}
+	for at := path.Join(dir, device); fs.ValidPath(at) && at != "."; at = path.Dir(at) {
+		bus, err := fs.ReadLink(files, path.Join(at, "subsystem"))
+		if err == nil && slices.Contains([]string{"i2c", "spi", "w1", "usb"}, path.Base(bus)) {
+			return true
+		}
+	}
+	return false
 }
 
 // glob does not fail with a pattern that is right.

@@ -40,5 +40,5 @@ func (v *vbus) do(command string) string {
 func (v *vbus) addThermometer() {
 	v.m.t.Helper()
 	v.m.run("echo ds2482 0x1b >/sys/bus/i2c/devices/%s/new_device", v.bus)
-	v.m.until("the 1-wire thermometer", "[ -e /sys/bus/w1/devices/28-000005e2fdc3/w1_slave ]")
+	v.m.until("the 1-wire thermometer", "[ -e %s/w1_slave ]", wireThermometer)
 }

@@ -53,43 +53,57 @@ func sensorNames() []string {
 
 func working(h agent.Health) bool { return h.Open && h.Reads > 0 && h.Error == "" }
 
-// oneFails breaks one chip after another in three ways; the others go on.
-func oneFails(t *testing.T, m *machine, v *vbus, before map[string]agent.Health) {
+// oneFails breaks one chip after another, each in another way; the others go on.
+func oneFails(t *testing.T, m *machine, v *vbus, before map[string]agent.Health) map[string]agent.Health {
 	t.Helper()
+	broken := map[string]string{}
 	for _, c := range []struct{ command, sensor, addr, fault string }{
 		{"nak", "bme280", "0x76", "absent"},
 		{"flip", "sht4x", "0x44", "crc"},
 		{"ones", "mcp9808", "0x18", "no-data"},
+		{"zeros", "ina219", "0x40", "no-data"},
+		{"stuck", "tmp102", "0x4b", "other"}, // i2c-tiny-usb makes EIO of it, which says nothing
 	} {
+		broken[c.sensor] = c.addr
 		v.do(c.command + " " + c.addr)
 		m.awaitSensors(c.sensor+" with the fault "+c.fault, []string{c.sensor}, func(h agent.Health) bool { return h.Fault == c.fault })
 	}
 	others := []string{}
 	for _, name := range sensorNames() {
-		if name != "bme280" && name != "sht4x" && name != "mcp9808" {
+		if broken[name] == "" {
 			others = append(others, name)
 		}
 	}
 	m.awaitSensors("the others still work", others, func(h agent.Health) bool {
 		return working(h) && h.Reads > before[h.Sensor].Reads && h.Errors == before[h.Sensor].Errors
 	})
-	for _, addr := range []string{"0x76", "0x44", "0x18"} {
+	for _, addr := range broken {
 		v.do("heal " + addr)
 	}
-	m.awaitSensors("all work again", sensorNames(), working)
+	return m.awaitSensors("all work again", sensorNames(), working)
 }
 
 // unplugged takes the adapter away and brings it back.
-func unplugged(t *testing.T, m *machine, v *vbus) {
+func unplugged(t *testing.T, m *machine, v *vbus, before map[string]agent.Health) {
 	t.Helper()
 	var onBus []string
 	for _, c := range chips() {
 		onBus = append(onBus, c.name)
 	}
 	v.do("unplug")
-	gone := m.awaitSensors("every chip says that the adapter is gone", onBus, func(h agent.Health) bool { return h.Error != "" && h.Faults["gone"] > 0 })
+	gone := m.awaitSensors("every chip says that the adapter is gone", onBus, func(h agent.Health) bool { return h.Fault == "gone" })
+	for _, name := range onBus {
+		for _, kind := range []string{"other", "config"} { // one that hung before the kernel saw the unplug may be a time-out
+			if n := gone[name].Faults[kind] - before[name].Faults[kind]; n != 0 {
+				t.Errorf("%s: the unplugged adapter was counted as %q %d times", name, kind, n)
+			}
+		}
+		if n := gone[name].Faults["timeout"] - before[name].Faults["timeout"]; n != 0 {
+			t.Logf("%s: %d time-outs after the unplug", name, n)
+		}
+	}
 	m.awaitSensors("the thermometer behind it fails too", []string{"w1"}, func(h agent.Health) bool { return h.Error != "" })
-	m.awaitSensors("meanwhile the others work", []string{"door", "meter", "lamp"}, func(h agent.Health) bool {
+	m.awaitSensors("meanwhile the others work", []string{"door", "meter", "lamp", "machine"}, func(h agent.Health) bool {
 		return working(h) && h.Reads > gone[h.Sensor].Reads && h.Errors == 0
 	})
 	file := v.do("plug")
