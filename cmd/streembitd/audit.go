@@ -62,17 +62,18 @@ func eventText(e audit.Event) string {
 	if !e.Synced {
 		mark = "?" // the clock was not known to be right
 	}
-	text := fmt.Sprintf("%6d  %s%s  %-16s", e.Seq, e.Time.UTC().Format("2006-01-02 15:04:05"), mark, e.Event)
+	var text strings.Builder
+	fmt.Fprintf(&text, "%6d  %s%s  %-16s", e.Seq, e.Time.UTC().Format("2006-01-02 15:04:05"), mark, e.Event)
 	for _, word := range []string{e.Who, e.What, e.Detail} {
 		if word != "" {
 			quoted := strconv.Quote(word)
-			text += "  " + strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
+			text.WriteString("  " + strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`))
 		}
 	}
 	if e.Dropped > 0 {
-		text += fmt.Sprintf("  (%d more before)", e.Dropped)
+		fmt.Fprintf(&text, "  (%d more before)", e.Dropped)
 	}
-	return text
+	return text.String()
 }
 
 // parseSince reads a duration back from now, which may be in days, or a time; "" = all.

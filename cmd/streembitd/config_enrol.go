@@ -69,7 +69,7 @@ func mergeHubs(all, more []fleet.Bootstrap) []fleet.Bootstrap {
 		known := false
 		for i := range all {
 			if all[i].ID == h.ID {
-				all[i].Addrs = append(all[i].Addrs[:len(all[i].Addrs):len(all[i].Addrs)], h.Addrs...)
+				all[i].Addrs = append(slices.Clip(all[i].Addrs), h.Addrs...)
 				known = true
 			}
 		}
