@@ -48,7 +48,7 @@ func newAudit(a *app) *cobra.Command {
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&since, "since", "", "only what is younger than a `duration` (24h) or a time (2026-01-31T08:00:00Z)")
-	fl.StringVar(&event, "event", "", "only this `kind`: grant, revoke, rotate, approve, token, deny, restore")
+	fl.StringVar(&event, "event", "", "only this `kind`: grant, revoke, rotate, approve, token, deny, restore, rewrap")
 	fl.BoolVar(&asJSON, "json", false, "write JSON")
 	dirFlag(cmd, &dir)
 	return cmd

@@ -21,7 +21,9 @@ import (
 
 // client is a collector on the network.
 type client struct {
-	fleet  *fleet.Fleet
+	dir    stateDir
+	key    journal.SoftKey
+	know   *knowledge
 	reader journal.ReaderKey
 	node   *p2p.Node
 	log    *slog.Logger
@@ -32,38 +34,84 @@ const joinWait = 15 * time.Second
 
 // dial loads a collector's keys and bundle and joins its fleet. Close the client.
 func dial(ctx context.Context, log *slog.Logger, dir stateDir) (*client, error) {
-	c := &client{log: log}
-	key, err := fleet.LoadKey(dir.key())
+	c, err := loadClient(log, dir)
 	if err != nil {
+		return nil, err
+	}
+	return c, c.join(ctx, nil)
+}
+
+// dialAnew is dial, and hears from the hubs first who belongs to the fleet now.
+func dialAnew(ctx context.Context, log *slog.Logger, dir stateDir) (*client, error) {
+	c, err := loadClient(log, dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.join(ctx, c.know.merge); err != nil {
+		return nil, err
+	}
+	if err := c.hear(ctx); err != nil {
+		return nil, errors.Join(err, c.node.Close())
+	}
+	return c, nil
+}
+
+func loadClient(log *slog.Logger, dir stateDir) (c *client, err error) {
+	c = &client{dir: dir, log: log}
+	if c.key, err = fleet.LoadKey(dir.key()); err != nil {
 		return nil, needID(err, dir)
 	}
 	if c.reader, err = fleet.LoadReaderKey(dir.reader()); err != nil {
 		return nil, needID(err, dir)
 	}
-	c.fleet, err = fleet.Load(dir.bundle(), journal.FleetID{})
+	f, err := fleet.Load(dir.bundle(), journal.FleetID{})
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, cli.Try(err, "cp FOLDER-OF-THE-OWNER/%s %s", bundleName, cli.Quote(dir.bundle()))
 	}
 	if err != nil {
 		return nil, err
 	}
-	if !c.fleet.Is(key.ID(), fleet.Collector) {
-		return nil, cli.Try(fmt.Errorf("%s may not collect in fleet %s: %w", key.ID(), c.fleet.State().Name, journal.ErrNotReader),
-			"streembit fleet grant %s --role collector --name server --reader %s", key.ID(), cli.Quote(dir.readerPub()))
+	if !f.Is(c.key.ID(), fleet.Collector) {
+		return nil, cli.Try(fmt.Errorf("%s may not collect in fleet %s: %w", c.key.ID(), f.State().Name, journal.ErrNotReader),
+			"streembit fleet grant %s --role collector --name server --reader %s", c.key.ID(), cli.Quote(dir.readerPub()))
 	}
-	if len(c.fleet.Hubs()) == 0 {
+	if len(f.Hubs()) == 0 {
 		return nil, cli.Try(transport.ErrNoHubs, "streembit fleet grant ID --role hub --name hub-1 --addr /ip4/ADDRESS/tcp/32321")
 	}
-	c.node, err = p2p.New(ctx, p2p.Options{Signer: key, Fleet: func() *fleet.Fleet { return c.fleet }, Logger: log.With("part", "p2p")})
+	c.know = &knowledge{fleet: f}
+	return c, nil
+}
+
+// join starts the node and finds a hub. merge takes in what hubs know of the fleet; nil: the bundle stays as it is.
+func (c *client) join(ctx context.Context, merge func(fleet.Bundle) (*fleet.Fleet, error)) (err error) {
+	c.node, err = p2p.New(ctx, p2p.Options{Signer: c.key, Fleet: c.know.get, Merge: merge, Logger: c.log.With("part", "p2p")})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, joinWait)
 	defer cancel()
 	if err := c.node.Bootstrap(ctx); err != nil {
-		return nil, errors.Join(c.shorten(err), c.node.Close())
+		return errors.Join(c.shorten(err), c.node.Close())
 	}
-	return c, nil
+	return nil
+}
+
+// hear learns from the hubs what is new in the fleet and keeps it in the bundle.
+func (c *client) hear(ctx context.Context) error {
+	before := c.know.get()
+	ctx, cancel := context.WithTimeout(ctx, hubWait)
+	defer cancel()
+	if err := c.node.SyncFleet(ctx); err != nil {
+		return c.shorten(err)
+	}
+	for _, fork := range c.know.takeForks() {
+		c.log.Error("ALARM: a log of the fleet has two histories", "err", fork)
+	}
+	f := c.know.get()
+	if f.Digest().Hash() == before.Digest().Hash() {
+		return nil
+	}
+	return f.Save(c.dir.bundle())
 }
 
 // shorten makes one line of the many reasons why each address of each hub did not answer; the log has them all.
@@ -73,10 +121,10 @@ func (c *client) shorten(err error) error {
 	}
 	c.log.Info("no hub answers", "err", err)
 	var tried []string
-	for _, g := range c.fleet.Hubs() {
+	for _, g := range c.know.get().Hubs() {
 		tried = append(tried, strings.Join(append([]string{g.Name}, g.Addrs...), " "))
 	}
-	return fmt.Errorf("no hub of fleet %s answers, tried %s: %w", c.fleet.State().Name, strings.Join(tried, ", "), transport.ErrUnreachable)
+	return fmt.Errorf("no hub of fleet %s answers, tried %s: %w", c.know.get().State().Name, strings.Join(tried, ", "), transport.ErrUnreachable)
 }
 
 func needID(err error, dir stateDir) error {
@@ -94,7 +142,7 @@ func (c *client) devices(selectors []string) ([]edge.ID, error) {
 			return nil, nil
 		}
 		var found []string
-		for _, g := range c.fleet.Find(s) {
+		for _, g := range c.know.get().Find(s) {
 			if g.Roles&fleet.Device != 0 {
 				ids = append(ids, g.Member)
 				found = append(found, g.Member.String())

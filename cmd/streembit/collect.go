@@ -15,7 +15,6 @@ import (
 	"github.com/streembit/edge/collector"
 	"github.com/streembit/edge/collector/postgres"
 	"github.com/streembit/edge/collector/sqlite"
-	"github.com/streembit/edge/fleet"
 )
 
 func newCollect(a *app) *cobra.Command {
@@ -117,7 +116,7 @@ func (c *client) collector(devices []string, sink collector.Sink) (*collector.Co
 	if err != nil {
 		return nil, err
 	}
-	return collector.New(collector.Config{Source: c.node, Sink: sink, Fleet: func() *fleet.Fleet { return c.fleet }, Key: c.reader,
+	return collector.New(collector.Config{Source: c.node, Sink: sink, Fleet: c.know.get, Key: c.reader,
 		Reader: c.node.ID(), Devices: ids, Log: c.log.With("part", "collector")})
 }
 

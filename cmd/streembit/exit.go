@@ -27,7 +27,7 @@ func outcome() cli.Program {
 		{Is: cli.Wraps(errWrongPassphrase), Code: cli.Refused, Try: "the same command again"},
 		{Is: cli.Is[*p2p.StandingError], Code: cli.Refused, Try: "ask an operator of the fleet"},
 		{Is: cli.Wraps(fleet.ErrNotOwner, fleet.ErrWrongFleet, fleet.ErrRollback, fleet.ErrBadGrant, fleet.ErrNotAllowed, fleet.ErrNotMember, fleet.ErrRevoked,
-			enroll.ErrBadProof, errRestored, journal.ErrNotReader, journal.ErrWrongFleet),
+			enroll.ErrBadProof, errRestored, journal.ErrNotReader, journal.ErrWrongFleet, collector.ErrNoReader),
 			Code: cli.Refused, Try: "streembit fleet show"},
 		{Is: cli.Wraps(transport.ErrUnreachable, transport.ErrNoHubs, collector.ErrNoHub), Code: cli.Unreachable, Try: "streembit fleet show"},
 		{Is: cli.Wraps(fs.ErrNotExist), Code: cli.Failure, Try: "streembit fleet init --name lab"},

@@ -55,10 +55,12 @@ each change of keys; what others changed since comes from the hubs when it is re
 	dirFlag(cmd, (*string)(&d.dir))
 	d.pass.app = a
 	d.pass.flag(cmd)
+	d.jsonFlag(cmd)
 	return cmd
 }
 
 func (d desk) backup(ctx context.Context, file string) (err error) {
+	d.quiet()
 	f, err := d.dir.load()
 	if err != nil {
 		return err
@@ -88,7 +90,9 @@ func (d desk) backup(ctx context.Context, file string) (err error) {
 		return errors.Join(fmt.Errorf("backing up: %w", err), os.Remove(file))
 	}
 	fmt.Fprintf(d.app.out, "backup of fleet %s, version %d, in %s: %s\n", f.State().Name, f.State().Version, file, strings.Join(names, " "))
-	return nil
+	a := answerOf(f)
+	a.Changed, a.File, a.Files = true, file, names
+	return d.reply(a)
 }
 
 // toBackUp lists what the folder has of kept and tokens.
@@ -145,10 +149,12 @@ second history; --newest says that nothing was changed since.`,
 	dirFlag(cmd, (*string)(&d.dir))
 	d.pass.app = a
 	d.pass.flag(cmd)
+	d.jsonFlag(cmd)
 	return cmd
 }
 
 func (d desk) restore(ctx context.Context, file string, newest bool) error {
+	d.quiet()
 	for _, name := range append(kept(), "life", "tokens") {
 		if _, err := os.Lstat(filepath.Join(string(d.dir), name)); err == nil {
 			return cli.Try(fmt.Errorf("restoring: %s in %s: %w, and nothing is overwritten", name, d.dir, fs.ErrExist),
@@ -211,7 +217,12 @@ func (d desk) putBack(file string, files map[string][]byte, newest bool) error {
 	if !newest {
 		fmt.Fprintf(d.app.err, "\nnext: streembit fleet sync --dir %s\n", cli.Quote(string(d.dir)))
 	}
-	return d.noteRestored(file)
+	if err := d.noteRestored(file); err != nil {
+		return err
+	}
+	a := answerOf(f)
+	a.Changed, a.File, a.Files = true, file, names
+	return d.reply(a)
 }
 
 func (d desk) noteRestored(file string) error {

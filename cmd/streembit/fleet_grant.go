@@ -59,6 +59,7 @@ WHAT may end in *. SELECTOR is a name, an id, or a label such as site=lab. What 
 	fl.StringVar(&m.reader, "reader", "", "the reader.pub `file` of a collector (streembit id writes it) or of a hub that grants devices by a token")
 	fl.StringSliceVar(&m.streams, "stream", nil, "the same as --right \"read STREAM\" (may be repeated); a collector without any right may read all")
 	d.flags(cmd)
+	d.jsonFlag(cmd)
 	return cmd
 }
 

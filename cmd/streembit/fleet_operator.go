@@ -58,6 +58,7 @@ change owner keys; with it, what the rights say, and hand on no more than that. 
 	m.flags(cmd)
 	cmd.Flags().StringArrayVar(&texts, "right", nil, "a `right`, for example \"enrol device on site=lab\" (may be repeated); default everything")
 	d.flags(cmd)
+	d.jsonFlag(cmd)
 	return cmd
 }
 

@@ -50,6 +50,7 @@ that it signs later counts. Members that are connected cut it off within seconds
 	cmd.Flags().StringVar(&reason, "reason", "", "`text` for people")
 	cmd.Flags().BoolVar(&noHubs, "no-hubs", false, "do not ask the hubs: then nothing of what a device published stays valid")
 	d.flags(cmd)
+	d.jsonFlag(cmd)
 	return cmd
 }
 
@@ -141,6 +142,7 @@ roles, site, labels, rights and end, and the old one is revoked at the last segm
 	cmd.Flags().StringVar(&reason, "reason", "new key", "`text` for people")
 	cmd.Flags().BoolVar(&noHubs, "no-hubs", false, "do not ask the hubs: then nothing of what a device published stays valid")
 	d.flags(cmd)
+	d.jsonFlag(cmd)
 	return cmd
 }
 

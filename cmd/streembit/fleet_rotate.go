@@ -58,6 +58,7 @@ segments the thief made, and leave them out with --keep: how many segments of th
 	fl.BoolVar(&r.newSpare, "new-spare", false, "make a new spare key, in place of a lost or stolen one")
 	fl.IntVar(&r.keep, "keep", -1, "with --spare: how many `segments` of the owner's log stay; default all")
 	d.flags(cmd)
+	d.jsonFlag(cmd)
 	fl.BoolVar(&d.pass.none, "no-passphrase", false, "leave the new spare key unprotected but for its file's mode: for labs and tests")
 	return cmd
 }

@@ -259,7 +259,9 @@ func (o *office) tell(ctx context.Context) {
 	}
 	err := o.hubs.sync(ctx)
 	names, of := o.hubs.connected()
+	o.told = names
 	if err != nil {
+		o.told = nil
 		o.log.Info("no hub was told", "err", err)
 		fmt.Fprintf(o.app.err, "saved here only, no hub answers; they learn it with: streembit fleet sync%s\n", o.dirArg())
 		return

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"math"
@@ -32,6 +33,8 @@ type desk struct {
 	pass    passphrases
 	offline bool
 	as      string // a key file to take in place of owner.key: the spare that takes over
+	asJSON  bool
+	answers io.Writer // standard output, once quiet has taken it; nil before
 }
 
 // flags adds what every command that changes a fleet has.
@@ -51,6 +54,7 @@ type office struct {
 	author fleet.Author
 	owner  bool
 	hubs   *hubs // nil: offline, or the fleet has none
+	told   []string
 	log    *slog.Logger
 
 	lock *os.File
@@ -58,6 +62,7 @@ type office struct {
 
 // open takes the folder, loads fleet and key, and hears from the hubs what is new. What it could not hear it says on standard error.
 func (d desk) open(ctx context.Context) (o *office, err error) {
+	d.quiet()
 	o = &office{desk: d, know: &knowledge{}}
 	if o.log, err = d.app.logger(slog.LevelError); err != nil {
 		return nil, err
@@ -272,8 +277,11 @@ func (o *office) apply(ctx context.Context, what change) (bool, error) {
 	if errors.Is(err, fleet.ErrNotAllowed) {
 		err = cli.Try(err, "streembit fleet show")
 	}
-	if err != nil || next == before && len(events) == 0 {
+	if err != nil {
 		return false, err
+	}
+	if next == before && len(events) == 0 {
+		return false, o.replyChange(false, nil)
 	}
 	changed := next != before
 	if changed {
@@ -290,7 +298,7 @@ func (o *office) apply(ctx context.Context, what change) (bool, error) {
 	if changed {
 		o.tell(ctx)
 	}
-	return changed, nil
+	return changed, o.replyChange(changed, events)
 }
 
 // note writes the audit log.
