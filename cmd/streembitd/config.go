@@ -213,8 +213,10 @@ func (c *config) checkStreams() error {
 			return &faultyEntry{"stream", i, key, fmt.Errorf("stream %q: %w", s.Name, fmt.Errorf(format, args...))}
 		}
 		switch {
-		case !journal.ValidStream(s.Name) || s.Name == "fleet":
-			return wrong("name", "the name wants 1 to 32 of a-z 0-9 . _ - and cannot be fleet")
+		case !journal.ValidStream(s.Name):
+			return wrong("name", "the name wants 1 to 32 of a-z 0-9 . _ -")
+		case s.Name == "fleet" || s.Name == journal.RewrapStream:
+			return wrong("name", "this name is reserved for the fleet's own chains: take another")
 		case seen[s.Name]:
 			return wrong("name", "two streams have this name")
 		case s.BatchReadings < 1 || s.BatchReadings > journal.MaxReadings:

@@ -39,6 +39,7 @@ type status struct {
 type storeStatus struct {
 	Chains   int               `json:"chains"`
 	Segments int               `json:"segments"`
+	Revoked  int               `json:"revoked"` // of the segments: a revocation took them from their chains
 	Bytes    int64             `json:"bytes"`
 	Quota    int64             `json:"quota"`
 	Puts     uint64            `json:"puts"`
@@ -60,7 +61,7 @@ func (p *program) status() status {
 	}
 	if p.store != nil {
 		st := p.store.Stats()
-		s.Store = &storeStatus{Chains: st.Chains, Segments: st.Segments, Bytes: st.Bytes, Quota: st.Quota, Puts: st.Puts,
+		s.Store = &storeStatus{Chains: st.Chains, Segments: st.Segments, Revoked: st.Revoked, Bytes: st.Bytes, Quota: st.Quota, Puts: st.Puts,
 			Refused: map[string]uint64{}, Forks: st.Forks, Damaged: st.Damaged, Skipped: st.Skipped, MeanSync: st.MeanSync}
 		for reason, n := range st.Refused {
 			s.Store.Refused[reason.String()] = n
@@ -95,6 +96,15 @@ func printDevice(out io.Writer, d *agent.Status) {
 	if d.Outbox.GivenUp > 0 {
 		fmt.Fprintf(out, "ALARM: %d segments with %d readings given up unpublished: the outbox quota is spent\n", d.Outbox.GivenUp, d.Outbox.LostReadings)
 	}
+	if d.Outbox.Fallen > 0 {
+		fmt.Fprintf(out, "outbox: %d segments published once more: hubs that had them are none any more\n", d.Outbox.Fallen)
+	}
+	if d.Outbox.Forks > 0 {
+		fmt.Fprintf(out, "ALARM: %d places in this device's chains were taken by somebody else with its key (a copied card?)\n", d.Outbox.Forks)
+	}
+	if d.Outbox.Renewed > 0 {
+		fmt.Fprintf(out, "outbox: %d incarnations given up for that since start, and begun anew\n", d.Outbox.Renewed)
+	}
 	if d.Outbox.Error != "" {
 		fmt.Fprintf(out, "ALARM: the outbox cannot write: %s\n", d.Outbox.Error)
 	}
@@ -102,7 +112,7 @@ func printDevice(out io.Writer, d *agent.Status) {
 	case d.Error != "":
 		fmt.Fprintf(out, "publishing fails: %s\n", d.Error)
 	case d.Hubs == 1:
-		fmt.Fprintln(out, "last segment: on the only hub: no redundancy; add hubs with streembit fleet add --role hub")
+		fmt.Fprintln(out, "last segment: on the only hub: no redundancy; add hubs with streembit fleet grant --role hub")
 	case d.Hubs > 1:
 		fmt.Fprintf(out, "last segment: %d of %d copies when it counted as published, %s ago\n", d.Copies, d.Hubs, time.Since(d.Published).Round(time.Second))
 	}
@@ -134,6 +144,9 @@ func ago(t time.Time) string {
 
 func printStore(out io.Writer, s *storeStatus) {
 	fmt.Fprintf(out, "store: %d segments of %d chains, %s of %s, fsync %s\n", s.Segments, s.Chains, bytesText(s.Bytes), bytesText(s.Quota), s.MeanSync.Round(10*time.Microsecond))
+	if s.Revoked > 0 {
+		fmt.Fprintf(out, "store: %d segments count no more: a revocation took them from their chains\n", s.Revoked)
+	}
 	reasons := make([]string, 0, len(s.Refused))
 	for reason, n := range s.Refused {
 		reasons = append(reasons, fmt.Sprintf("refused: %d × %s", n, reason))
