@@ -265,7 +265,7 @@ func FuzzINA219(f *testing.F) {
 	f.Fuzz(func(t *testing.T, bus uint16, shunt int16, microOhms, microAmps uint32) {
 		bus &= 0x1fff
 		microOhms = 100 + microOhms%9_999_901
-		ohms, amps := float64(microOhms)/1e6, float64(1+microAmps)/1e6
+		ohms, amps := float64(microOhms)/1e6, max(0.001, float64(1+microAmps)/1e6) // the least that the option takes
 		if ohms*amps > 0.32 {
 			amps = 0.32 / ohms
 		}
