@@ -44,3 +44,11 @@ func TakeBundle(r io.Reader, limit int) (fleet.Bundle, error) {
 	t := &talk{r: bufio.NewReader(r), frame: strangerFrame, bundle: limit}
 	return t.take(edge.ID{}, nil)
 }
+
+// Visited reports whether id is connected as strangers are, for a short time and with the fleet's protocol alone.
+func (n *Node) Visited(id edge.ID) bool {
+	g := n.parts.guard
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.visits[peerID(id)] != nil
+}

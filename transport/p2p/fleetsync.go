@@ -61,6 +61,16 @@ func (n *Node) sayHello(t *talk, to edge.ID) (welcome, error) {
 
 // meet says hello to a connected member and brings both to the same fleet. An error may be a *StandingError.
 func (n *Node) meet(ctx context.Context, p peer.ID) error {
+	err := n.meetOnce(ctx, p)
+	if errors.Is(err, ErrFrame) {
+		// Between two of our questions the other one may have come to know us by another way, and so have answered a member where a newcomer
+		// asked. On a new stream it knows from the start.
+		err = n.meetOnce(ctx, p)
+	}
+	return err
+}
+
+func (n *Node) meetOnce(ctx context.Context, p peer.ID) error {
 	id, ok := memberID(p)
 	if !ok {
 		return fmt.Errorf("p2p: comparing fleets: %s is no member", p)

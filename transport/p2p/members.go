@@ -4,6 +4,7 @@ package p2p
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
@@ -72,6 +73,27 @@ func (n *Node) askable(_ any, to peer.AddrInfo) bool { return n.isHub(to.ID) || 
 func (n *Node) FleetChanged() {
 	n.apply()
 	n.meetAll()
+	n.sweepSoon()
+}
+
+// sweepAfter is when a change is applied once more: a connection or a look-up that was under way may have been judged by the fleet before, and
+// come into the tables after they were cleared.
+const sweepAfter = 2 * time.Second
+
+func (n *Node) sweepSoon() {
+	if !n.begin() {
+		return
+	}
+	go func() {
+		defer n.tasks.Done()
+		t := time.NewTimer(sweepAfter)
+		defer t.Stop()
+		select {
+		case <-t.C:
+			n.apply()
+		case <-n.life.Done():
+		}
+	}()
 }
 
 func (n *Node) apply() {
@@ -137,5 +159,8 @@ func (n *Node) arrived(_ network.Network, c network.Conn) {
 func (n *Node) remember(p peer.ID) {
 	if _, err := n.dht.RoutingTable().TryAddPeer(p, true, false); err != nil {
 		n.log.Debug("hub not added to routing table", "peer", p, "err", err)
+	}
+	if !n.isHub(p) { // revoked since the caller looked: FleetChanged may have cleared the table a moment before
+		n.dht.RoutingTable().RemovePeer(p)
 	}
 }
