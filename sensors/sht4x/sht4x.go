@@ -8,7 +8,6 @@ package sht4x
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -46,14 +45,7 @@ var Driver = sensors.Driver{
 
 type chip struct{ wire.OneShot }
 
-// identify takes a wrong checksum for another chip's answer.
-func identify(ctx context.Context, p hal.Port) error {
-	err := probe(ctx, p.I2C)
-	if errors.Is(err, sensors.ErrCRC) {
-		return fmt.Errorf("%w: %w", sensors.ErrWrongChip, err)
-	}
-	return err
-}
+func identify(ctx context.Context, p hal.Port) error { return wire.Foreign(probe(ctx, p.I2C)) }
 
 func open(ctx context.Context, p hal.Port, _ map[string]string) (sensors.Sensor, error) {
 	if err := probe(ctx, p.I2C); err != nil {

@@ -7,6 +7,7 @@ package wire
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/streembit/edge/hal"
@@ -61,6 +62,15 @@ func CRC8(data []byte) byte {
 		}
 	}
 	return crc
+}
+
+// Foreign takes a wrong checksum for another chip's answer: what an Identify returns that reads words with a CRC. The error then wraps both
+// sensors.ErrWrongChip and sensors.ErrCRC.
+func Foreign(err error) error {
+	if errors.Is(err, sensors.ErrCRC) {
+		return fmt.Errorf("%w: %w", sensors.ErrWrongChip, err)
+	}
+	return err
 }
 
 // Uniform reports whether all bits are 0 or all are 1: a bus without a chip, or a stuck one.

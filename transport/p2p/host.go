@@ -84,6 +84,15 @@ type assembly struct {
 	closed []func() error // what the host does not close itself
 }
 
+// addrs returns the multiaddrs that the host tells others, without the /p2p part.
+func (a *assembly) addrs() []string {
+	var out []string
+	for _, addr := range a.host.Addrs() {
+		out = append(out, addr.String())
+	}
+	return out
+}
+
 func (a *assembly) close() error {
 	var errs []error
 	if a.host != nil {

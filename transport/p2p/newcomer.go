@@ -122,11 +122,7 @@ func (n *Newcomer) ID() edge.ID { return n.self }
 
 // Addrs returns the multiaddrs under which others reach it, without the /p2p part.
 func (n *Newcomer) Addrs() []string {
-	var out []string
-	for _, a := range n.parts.host.Addrs() {
-		out = append(out, a.String())
-	}
-	return out
+	return n.parts.addrs()
 }
 
 // serve answers hellos and offers of anybody.

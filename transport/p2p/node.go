@@ -218,11 +218,7 @@ func (n *Node) ID() edge.ID { return n.self }
 
 // Addrs returns the multiaddrs under which others reach the node, without the /p2p part; none for a client.
 func (n *Node) Addrs() []string {
-	var out []string
-	for _, a := range n.parts.host.Addrs() {
-		out = append(out, a.String())
-	}
-	return out
+	return n.parts.addrs()
 }
 
 // Peers returns the open connections.
