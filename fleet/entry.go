@@ -12,12 +12,13 @@ import (
 	"github.com/streembit/edge/journal"
 )
 
-// Entry is one line of a fleet log: exactly one of the three is set.
+// Entry is one line of a fleet log: exactly one of the four is set. On the wire it has three places, and a fourth only for a retention, so that
+// logs from before there were retentions stay what they were.
 type Entry struct {
-	_      struct{} `cbor:",toarray"`
 	Grant  *Grant
 	Revoke *Revocation
 	Policy *Policy
+	Retain *Retention
 }
 
 // Grant gives a member its roles and rights. Of several for one member the one with the highest Serial counts whose signer had the right to enrol
@@ -90,7 +91,7 @@ const (
 // check is the rule for entries, both when they are made and when they are read.
 func (e Entry) check() error {
 	set := 0
-	for _, there := range []bool{e.Grant != nil, e.Revoke != nil, e.Policy != nil} {
+	for _, there := range []bool{e.Grant != nil, e.Revoke != nil, e.Policy != nil, e.Retain != nil} {
 		if there {
 			set++
 		}
@@ -102,6 +103,8 @@ func (e Entry) check() error {
 		return e.Grant.check()
 	case e.Revoke != nil:
 		return e.Revoke.check()
+	case e.Retain != nil:
+		return e.Retain.check()
 	}
 	return e.Policy.check()
 }

@@ -17,6 +17,8 @@ type view struct {
 	members   map[edge.ID]*record
 	operators map[edge.ID]*standing // from the owner's log alone
 	policies  map[TokenID][]*ruled  // of one id several, if operators contradict each other
+	retained  []retained            // what was said of retention, by all who may say something of it
+	retention map[string]*Retention // what counts of it, by name
 	ignored   int                   // entries that their signers had no right to
 }
 
@@ -105,6 +107,7 @@ func makeView(owners [2]edge.ID, first journal.Chain, logs []*chainLog) *view {
 	for _, r := range v.members {
 		v.fold(r)
 	}
+	v.foldRetentions()
 	return v
 }
 
@@ -209,6 +212,8 @@ func (v *view) byOperator(writer edge.ID, t *term, wall int64, e Entry) {
 	case e.Policy != nil:
 		p := e.Policy
 		ok = (p.Executor == writer || v.operators[p.Executor] == nil) && p.within(t.rights)
+	case e.Retain != nil:
+		ok = e.Retain.within(t.rights)
 	}
 	if !ok {
 		v.ignored++
@@ -277,6 +282,8 @@ func (p *ruled) fits(writer edge.ID, g *Grant, wall int64) bool {
 // take keeps a permitted entry.
 func (v *view) take(w word) {
 	switch {
+	case w.Retain != nil:
+		v.retained = append(v.retained, retained{w.Retain, w.rights, w.by == owner})
 	case w.Policy != nil:
 		v.rule(w.Policy)
 	case w.Grant != nil:

@@ -32,18 +32,21 @@ type Reason uint8
 
 // The reasons.
 const (
-	RefusedInvalid    Reason = 1 // not a proven segment of this fleet (Detail names the journal error)
-	RefusedNotAllowed Reason = 2 // its device may not publish
-	RefusedFork       Reason = 3 // another segment stands in its place already
-	RefusedFull       Reason = 4 // quota or disk; nothing acknowledged is ever evicted for it
-	RefusedFailed     Reason = 5 // the hub's disk failed
-	RefusedBusy       Reason = 6 // queue full, try again later
-	RefusedNoRight    Reason = 7 // the asker has no right to what it asks for
-	RefusedRevoked    Reason = 8 // its device was revoked, and the segment is beyond what stays valid
+	RefusedInvalid    Reason = 1  // not a proven segment of this fleet (Detail names the journal error)
+	RefusedNotAllowed Reason = 2  // its device may not publish
+	RefusedFork       Reason = 3  // another segment stands in its place already
+	RefusedFull       Reason = 4  // quota or disk; nothing acknowledged is ever evicted for it
+	RefusedFailed     Reason = 5  // the hub's disk failed
+	RefusedBusy       Reason = 6  // queue full, try again later
+	RefusedNoRight    Reason = 7  // the asker has no right to what it asks for
+	RefusedRevoked    Reason = 8  // its device was revoked, and the segment is beyond what stays valid
+	RefusedPast       Reason = 9  // the chain's part that it belongs to was let go: too old, or every required collector has it
+	RefusedRate       Reason = 10 // its device writes more than its share: try again later
 )
 
 func (r Reason) String() string {
-	names := []string{"", "invalid segment", "device may not publish", "fork", "hub is full", "hub's disk failed", "hub is busy", "no right to it", "device was revoked"}
+	names := []string{"", "invalid segment", "device may not publish", "fork", "hub is full", "hub's disk failed", "hub is busy", "no right to it", "device was revoked",
+		"no longer held", "device writes too fast"}
 	if int(r) >= len(names) {
 		return fmt.Sprintf("reason %d", r)
 	}
@@ -67,11 +70,14 @@ type Span struct {
 	First, Last uint64
 }
 
-// Held is what one hub holds of one chain: sorted runs that do not touch.
+// Held is what one hub holds of one chain: sorted runs that do not touch. What is below Floor it held once and let go, for the reason in Past; a
+// chain that was let go wholly has a Floor and no Spans.
 type Held struct {
 	_     struct{} `cbor:",toarray"`
 	Chain journal.Chain
 	Spans []Span
+	Floor uint64
+	Past  Past
 }
 
 // Last returns the highest seq held; ok is false when there is none.
