@@ -57,7 +57,8 @@ func TestRights_HandedOnNeverWiden(t *testing.T) {
 // history makes a fleet in which several signers, that do not hear of each other all the time, do all they can. It returns what each of them knows.
 func history(t *testing.T, r *rand.Rand) []*fleet.Fleet {
 	t.Helper()
-	f := must(found(t).Grant(by(1), now, operator(41), operator(42, right(t, "enrol device on site=lab")), operator(43), hub(11), labelled(20, "site=lab")))(t)
+	f := must(found(t).Grant(by(1), now, operator(41), operator(42, right(t, "enrol device on site=lab"), right(t, "enrol collector on site=lab")), operator(43), hub(11),
+		labelled(20, "site=lab")))(t)
 	p := fleet.Policy{ID: fleet.TokenID{1}, Executor: id(11), Roles: fleet.Device, Labels: []string{"site=lab"}, Uses: 3, Expires: now.Add(time.Hour).UnixMilli()}
 	f = must(f.Append(by(43), now, fleet.Entry{Policy: &p}))(t)
 	known := []*fleet.Fleet{f, f, f, f, f}
@@ -93,6 +94,8 @@ func act(f *fleet.Fleet, by fleet.Author, r *rand.Rand, p fleet.Policy, step int
 	case owner && r.IntN(4) == 0:
 		return f.Grant(by, now, operator(byte(41+r.IntN(3))))
 	case r.IntN(4) == 0:
+		return f.Retain(by, now, keep([]string{"a", "b"}[r.IntN(2)], time.Duration(r.IntN(4))*day, []string{"*", "site=lab", "site=barn"}[r.IntN(3)]))
+	case r.IntN(4) == 0:
 		return f.Revoke(by, now, id(target), []fleet.Cut{{Stream: "main", Seq: uint64(r.IntN(5))}}, "")
 	}
 	return f.Grant(by, now, g)
@@ -117,7 +120,7 @@ func pieces(known []*fleet.Fleet, r *rand.Rand) (out []part) {
 
 // TestMerge_AnySequenceOfParts: however what everybody knows is cut up and in whatever order it comes, again and again as members compare, it gives one fleet.
 func TestMerge_AnySequenceOfParts(t *testing.T) {
-	ignored := 0
+	ignored, retentions := 0, 0
 	for seed := range uint64(12) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		known := history(t, r)
@@ -126,11 +129,14 @@ func TestMerge_AnySequenceOfParts(t *testing.T) {
 			got := must(known[r.IntN(len(known))].Merge(fleet.Bundle{}))(t)
 			got = settle(t, got, pieces(known, r), r)
 			if round == 0 {
-				want, ignored = got, ignored+got.Ignored()
+				want, ignored, retentions = got, ignored+got.Ignored(), retentions+len(got.Retentions())
 				continue
 			}
 			if got.Digest().Hash() != want.Digest().Hash() || got.Ignored() != want.Ignored() {
 				t.Fatalf("history %d: two members know different fleets", seed)
+			}
+			if !bytes.Equal(must(journal.Encode(got.Retentions()))(t), must(journal.Encode(want.Retentions()))(t)) {
+				t.Fatalf("history %d: two members hold for %+v and %+v", seed, got.Retentions(), want.Retentions())
 			}
 			for i, g := range got.Members() {
 				if !bytes.Equal(must(journal.Encode(g))(t), must(journal.Encode(want.Members()[i]))(t)) {
@@ -142,8 +148,8 @@ func TestMerge_AnySequenceOfParts(t *testing.T) {
 			t.Fatalf("history %d: a restart changes it", seed)
 		}
 	}
-	if ignored == 0 {
-		t.Error("nobody said what it may not: the test shows little")
+	if ignored == 0 || retentions == 0 {
+		t.Errorf("%d words that their signers may not say, %d retentions: the test shows little", ignored, retentions)
 	}
 }
 

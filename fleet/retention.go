@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -25,8 +26,9 @@ const (
 )
 
 // Retention says how long hubs hold some devices' streams: until each required collector has said, signed, that it has them, and at most MaxAge
-// from first receipt. Where several speak of a chain the longest age counts, and each required collector of all of them. Without a required
-// collector it is the age alone. Of several of one name the highest Serial counts whose signer may speak of what both cover; one of no age ends it.
+// from first receipt. Where several speak of a chain the longest age counts, and each required collector of all of them; but if one of them requires
+// nobody, the age alone, so that no retention lets go what another one keeps. Of several of one name the highest Serial counts whose signer may speak
+// of what the one before covers, too; one of no age ends it.
 type Retention struct {
 	_        struct{} `cbor:",toarray"`
 	Name     string
@@ -38,7 +40,6 @@ type Retention struct {
 }
 
 func (r *Retention) check() error {
-	age := time.Duration(r.MaxAge) * time.Millisecond
 	err := error(nil)
 	switch {
 	case !journal.ValidStream(r.Name):
@@ -47,8 +48,8 @@ func (r *Retention) check() error {
 		err = errors.New("serial 0")
 	case len(r.On) == 0 || len(r.Streams) == 0 || len(r.On) > maxWords || len(r.Streams) > maxWords:
 		err = fmt.Errorf("%d selectors and %d streams: want 1 to %d each", len(r.On), len(r.Streams), maxWords)
-	case r.MaxAge != 0 && (r.MaxAge > int64(MaxMaxAge/time.Millisecond) || age < MinMaxAge):
-		err = fmt.Errorf("age of %d ms: want %s to %s", r.MaxAge, MinMaxAge, MaxMaxAge)
+	case r.MaxAge != 0 && (r.MaxAge > MaxMaxAge.Milliseconds() || r.MaxAge < MinMaxAge.Milliseconds()):
+		err = fmt.Errorf("age of %d ms: want %s to %d days", r.MaxAge, MinMaxAge, MaxMaxAge/(24*time.Hour))
 	case len(r.Required) > maxRequired:
 		err = fmt.Errorf("%d required collectors: want at most %d", len(r.Required), maxRequired)
 	}
@@ -84,26 +85,47 @@ type retained struct {
 	byOwner bool
 }
 
-// foldRetentions lets the highest serial of each name count; the result does not depend on the order in which logs came.
+// foldRetentions goes through what was said under each name by its serials, as fold does with what was said of a member: each word is judged by the one
+// that counted before, so that an operator changes no retention that reaches beyond its rights, and the result does not depend on the order in which
+// logs came.
 func (v *view) foldRetentions() {
-	slices.SortFunc(v.retained, func(a, b retained) int {
-		if a.byOwner != b.byOwner && a.Serial == b.Serial {
-			if a.byOwner {
-				return 1 // the owner has the last word
-			}
-			return -1
-		}
-		return cmp.Or(cmp.Compare(a.Serial, b.Serial), bytes.Compare(encoded(a.Retention), encoded(b.Retention)))
-	})
 	v.retention = map[string]*Retention{}
-	for _, r := range v.retained {
-		old := v.retention[r.Name]
-		if r.byOwner || old == nil || old.within(r.rights) {
-			v.retention[r.Name] = r.Retention
-		} else {
-			v.ignored++
+	slices.SortFunc(v.retained, func(a, b retained) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Serial, b.Serial), bytes.Compare(encoded(a.Retention), encoded(b.Retention)))
+	})
+	for words := v.retained; len(words) > 0; {
+		n := 1
+		for n < len(words) && words[n].Name == words[0].Name && words[n].Serial == words[0].Serial {
+			n++
+		}
+		before := v.retention[words[0].Name]
+		allowed := slices.DeleteFunc(slices.Clone(words[:n]), func(r retained) bool { return !r.follows(before) })
+		v.ignored += n - len(allowed)
+		if len(allowed) > 0 {
+			v.retention[words[0].Name] = chooseRetention(allowed)
+		}
+		words = words[n:]
+	}
+	v.retained = nil
+}
+
+// follows reports whether the word may follow another one, nil = none.
+func (r retained) follows(before *Retention) bool {
+	return r.byOwner || before == nil || before.within(r.rights)
+}
+
+// chooseRetention decides between words of one serial, which come in the order of their bytes: the owner's counts more than an operator's, and that of
+// an operator who could have said the next word on the other's more than that other. Between equals the first counts.
+func chooseRetention(words []retained) *Retention {
+	if i := slices.IndexFunc(words, func(r retained) bool { return r.byOwner }); i >= 0 {
+		return words[i].Retention
+	}
+	for _, r := range words {
+		if !slices.ContainsFunc(words, func(o retained) bool { return o.follows(r.Retention) && !r.follows(o.Retention) }) {
+			return r.Retention
 		}
 	}
+	return words[0].Retention
 }
 
 func encoded(r *Retention) []byte {
@@ -121,22 +143,24 @@ func (f *Fleet) Retention(device edge.ID, stream string) (maxAge time.Duration, 
 	if !ok {
 		target = &Grant{Member: device}
 	}
+	ageAlone := false
 	for _, r := range f.view.retention {
 		if r.MaxAge == 0 || !slices.ContainsFunc(r.On, target.selected) || !slices.ContainsFunc(r.Streams, func(p string) bool { return fits(p, stream) }) {
 			continue
 		}
 		maxAge = max(maxAge, time.Duration(r.MaxAge)*time.Millisecond)
-		for _, id := range r.Required {
-			if f.Is(id, Collector) && !slices.Contains(required, id) {
-				required = append(required, id)
-			}
-		}
+		collectors := slices.DeleteFunc(slices.Clone(r.Required), func(id edge.ID) bool { return !f.Is(id, Collector) })
+		ageAlone = ageAlone || len(collectors) == 0
+		required = append(required, collectors...)
 	}
-	if maxAge == 0 {
-		maxAge = DefaultMaxAge
+	switch {
+	case maxAge == 0:
+		return DefaultMaxAge, nil
+	case ageAlone:
+		return maxAge, nil
 	}
 	slices.SortFunc(required, edge.ID.Compare)
-	return maxAge, required
+	return maxAge, slices.Compact(required)
 }
 
 // Retentions returns what counts now, ordered by name; ended ones are left out.
@@ -151,13 +175,19 @@ func (f *Fleet) Retentions() []Retention {
 	return out
 }
 
-// Retain says how long hubs hold some devices' streams; the Serial is set. An age of zero ends the retention of that name.
+// Retain says how long hubs hold some devices' streams; the Serial is set. An age of zero ends the retention of that name. Errors as of Append.
 func (f *Fleet) Retain(a Author, now time.Time, r Retention) (*Fleet, error) {
 	r.Serial = 1
-	if old := f.view.retention[r.Name]; old != nil {
+	if old := f.view.retention[r.Name]; old != nil && old.Serial < math.MaxUint64 {
 		r.Serial = old.Serial + 1
+	} else if old != nil {
+		r.Serial = old.Serial // the owner's beats an operator's
 	}
-	return f.Append(a, now, Entry{Retain: &r})
+	next, err := f.Append(a, now, Entry{Retain: &r})
+	if err == nil && !bytes.Equal(encoded(next.view.retention[r.Name]), encoded(&r)) {
+		return nil, fmt.Errorf("fleet: retention %q: its serials are used up, take another name: %w", r.Name, ErrBadGrant)
+	}
+	return next, err
 }
 
 // The wire forms of an Entry.

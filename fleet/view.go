@@ -17,7 +17,7 @@ type view struct {
 	members   map[edge.ID]*record
 	operators map[edge.ID]*standing // from the owner's log alone
 	policies  map[TokenID][]*ruled  // of one id several, if operators contradict each other
-	retained  []retained            // what was said of retention, by all who may say something of it
+	retained  []retained            // what was said of retention, by all who may say something of it; nil once it is judged
 	retention map[string]*Retention // what counts of it, by name
 	ignored   int                   // entries that their signers had no right to
 }
