@@ -4,6 +4,8 @@ package transport
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/journal"
@@ -49,6 +51,14 @@ type Range struct {
 	Count uint64       // segments held
 	Mask  uint64       // of a range of one bucket: bit i = seq First+i is held; 0 for wider ranges
 	Sum   journal.Hash // XOR of SHA-256(seq as 8 bytes, big endian | hash of the header) of each
+}
+
+// Digest is what one segment adds, by XOR, to the Sum of a Range.
+func Digest(seq uint64, header journal.Hash) journal.Hash {
+	var in [8 + sha256.Size]byte
+	binary.BigEndian.PutUint64(in[:8], seq)
+	copy(in[8:], header[:])
+	return sha256.Sum256(in[:])
 }
 
 // Mirror is a hub's store as other hubs repair from it and to it. Safe for concurrent use.

@@ -81,7 +81,8 @@ func sail(t testing.TB, key journal.SoftKey, f *fleet.Fleet, change func(*p2p.Op
 
 func asHub(w *transporttest.World) func(*p2p.Options) {
 	return func(o *p2p.Options) {
-		o.Store, o.Listen = transporttest.NewStore(o.Fleet, 0), []string{tcpAddr}
+		disk := transporttest.NewStore(o.Fleet, 0)
+		o.Store, o.Mirror, o.Books, o.Listen = disk, disk, disk, []string{tcpAddr}
 	}
 }
 

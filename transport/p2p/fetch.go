@@ -10,6 +10,9 @@ import (
 	"io"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/protocol"
+
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/journal"
 	"github.com/streembit/edge/transport"
@@ -32,15 +35,16 @@ const (
 	opHeld uint8 = iota + 1
 	opFetch
 	opFollow
+	opMark // a second frame of the member follows: its signed watermarks
 )
 
 const (
-	maxRequest   = 1 << 10                // bytes of a request
-	maxReply     = 1 + journal.MaxSegment // bytes of an answer's frame
-	spansAFrame  = 4096                   // runs of one chain in a frame; more come in further frames
-	requestLimit = 10 * time.Second       // a member writes its request within this
-	replyLimit   = 2 * time.Minute        // a member takes a frame within this: its sink may be slow
-	missedBeats  = 3                      // keep-alives whose absence ends a stream
+	maxRequest   = 1 << 10                           // bytes of a request
+	maxReply     = 1 + dateSize + journal.MaxSegment // bytes of an answer's frame
+	spansAFrame  = 4096                              // runs of one chain in a frame; more come in further frames
+	requestLimit = 10 * time.Second                  // a member writes its request within this
+	replyLimit   = 2 * time.Minute                   // a member takes a frame within this: its sink may be slow
+	missedBeats  = 3                                 // keep-alives whose absence ends a stream
 )
 
 type request struct {
@@ -57,7 +61,7 @@ func decodeRequest(raw []byte) (request, error) {
 		return q, fmt.Errorf("p2p: reading request: %w", err)
 	}
 	switch {
-	case q.Op < opHeld || q.Op > opFollow:
+	case q.Op < opHeld || q.Op > opMark:
 		return q, fmt.Errorf("p2p: reading request: operation %d is unknown: update this program", q.Op)
 	case q.Op == opFetch && (!journal.ValidStream(q.Chain.Stream) || q.Span.First > q.Span.Last):
 		return q, fmt.Errorf("p2p: reading request: stream %q, seq %d to %d: %w", q.Chain.Stream, q.Span.First, q.Span.Last, ErrFrame)
@@ -131,8 +135,17 @@ type visitError struct{ err error }
 
 func (e visitError) Error() string { return e.err.Error() }
 
-// ask sends one request and hands each frame of the answer to visit.
+// ask sends one request of the fetch protocol and hands each frame of the answer to visit.
 func (n *Node) ask(ctx context.Context, hub edge.ID, q request, visit func(kind byte, body []byte) error) error {
+	raw, err := journal.Encode(q)
+	if err != nil {
+		return err
+	}
+	return n.inquire(ctx, hub, fetchProtocol, [][]byte{raw}, visit)
+}
+
+// inquire opens a stream, writes the frames of a request, and hands each frame of the answer to visit.
+func (n *Node) inquire(ctx context.Context, hub edge.ID, p protocol.ID, frames [][]byte, visit func(kind byte, body []byte) error) error {
 	if !n.begin() {
 		return fmt.Errorf("p2p: asking: %w", ErrClosed)
 	}
@@ -140,7 +153,7 @@ func (n *Node) ask(ctx context.Context, hub edge.ID, q request, visit func(kind 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(n.life, cancel)()
-	err := n.exchange(ctx, hub, q, visit)
+	err := n.exchange(ctx, hub, p, frames, visit)
 	var own visitError
 	var refused *transport.Refusal
 	switch {
@@ -160,19 +173,14 @@ func (n *Node) ask(ctx context.Context, hub edge.ID, q request, visit func(kind 
 	return fmt.Errorf("p2p: asking hub %s: %w: %w", hub.Short(), transport.ErrUnreachable, err)
 }
 
-func (n *Node) exchange(ctx context.Context, hub edge.ID, q request, visit func(kind byte, body []byte) error) error {
-	raw, err := journal.Encode(q)
-	if err != nil {
-		return err
-	}
-	s, err := n.open(ctx, hub, fetchProtocol)
+func (n *Node) exchange(ctx context.Context, hub edge.ID, p protocol.ID, frames [][]byte, visit func(kind byte, body []byte) error) error {
+	s, err := n.open(ctx, hub, p)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = s.Reset() }() // after the end it frees the stream at once
 	defer context.AfterFunc(ctx, func() { _ = s.Reset() })()
-	w := bufio.NewWriterSize(s, maxRequest+frameHeader)
-	if err := errors.Join(s.SetWriteDeadline(time.Now().Add(requestLimit)), writeFrame(w, raw), w.Flush()); err != nil {
+	if err := writeRequest(s, frames); err != nil {
 		return err
 	}
 	r := bufio.NewReaderSize(s, 64<<10)
@@ -204,4 +212,20 @@ func (n *Node) exchange(ctx context.Context, hub edge.ID, q request, visit func(
 			}
 		}
 	}
+}
+
+func writeRequest(s network.Stream, frames [][]byte) error {
+	if err := s.SetWriteDeadline(time.Now().Add(requestLimit)); err != nil {
+		return fmt.Errorf("p2p: setting deadline: %w", err)
+	}
+	w := bufio.NewWriterSize(s, maxRequest+frameHeader)
+	for _, f := range frames {
+		if err := writeFrame(w, f); err != nil {
+			return err
+		}
+	}
+	if err := w.Flush(); err != nil {
+		return fmt.Errorf("p2p: writing request: %w", err)
+	}
+	return nil
 }

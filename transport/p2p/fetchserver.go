@@ -18,19 +18,27 @@ import (
 
 // serveFetch answers one request of one member.
 func (n *Node) serveFetch(s network.Stream) {
+	n.serve(s, func() (func(*reading, *reply) error, error) {
+		q, signed, err := readRequest(s)
+		return func(who *reading, out *reply) error { return n.fulfil(who, q, signed, out) }, err
+	})
+}
+
+// serve reads one request and does the work that it asks for, until that is done, the member ends the stream, or loses the right to it.
+func (n *Node) serve(s network.Stream, read func() (work func(*reading, *reply) error, err error)) {
 	ctx, cancel := context.WithCancel(n.life)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
 	out := &reply{s: s, w: bufio.NewWriterSize(s, 64<<10)}
-	q, err := n.readRequest(s)
+	work, err := read()
 	if err == nil {
 		who, _ := memberID(s.Conn().RemotePeer())
 		reading, done := n.serving.begin(ctx, who)
 		var side sync.WaitGroup
 		side.Go(func() { out.beat(ctx, n.o.KeepAlive) })
 		side.Go(func() { watch(s); cancel() })
-		err = n.fulfil(reading, q, out)
+		err = work(reading, out)
 		if ended := reading.lost(); ended != nil && ctx.Err() == nil {
 			err = ended
 		}
@@ -48,22 +56,31 @@ func (n *Node) serveFetch(s network.Stream) {
 		_ = s.Close()
 	}
 	if err != nil {
-		n.log.Debug("fetch stream ended", "peer", s.Conn().RemotePeer(), "op", q.Op, "err", err)
+		n.log.Debug("stream ended", "protocol", s.Protocol(), "peer", s.Conn().RemotePeer(), "err", err)
 	}
 }
 
-func (n *Node) readRequest(s network.Stream) (request, error) {
+// readRequest also returns the signed watermarks of an opMark.
+func readRequest(s network.Stream) (q request, signed []byte, err error) {
 	if err := s.SetReadDeadline(time.Now().Add(requestLimit)); err != nil {
-		return request{}, fmt.Errorf("p2p: setting deadline: %w", err)
+		return request{}, nil, fmt.Errorf("p2p: setting deadline: %w", err)
 	}
 	raw, err := readFrame(s, maxRequest)
 	if err != nil {
-		return request{}, err
+		return request{}, nil, err
+	}
+	if q, err = decodeRequest(raw); err != nil {
+		return request{}, nil, err
+	}
+	if q.Op == opMark {
+		if signed, err = readFrame(s, journal.MaxWatermarkRecord); err != nil {
+			return request{}, nil, err
+		}
 	}
 	if err := s.SetReadDeadline(time.Time{}); err != nil {
-		return request{}, fmt.Errorf("p2p: setting deadline: %w", err)
+		return request{}, nil, fmt.Errorf("p2p: setting deadline: %w", err)
 	}
-	return decodeRequest(raw)
+	return q, signed, nil
 }
 
 // watch returns when the member has ended the stream or sends what it has no right to.
@@ -72,7 +89,7 @@ func watch(s network.Stream) {
 	_, _ = s.Read(b[:])
 }
 
-func (n *Node) fulfil(who *reading, q request, out *reply) error {
+func (n *Node) fulfil(who *reading, q request, signed []byte, out *reply) error {
 	ctx := who.ctx
 	switch q.Op {
 	case opHeld:
@@ -96,6 +113,8 @@ func (n *Node) fulfil(who *reading, q request, out *reply) error {
 		return n.o.Store.Fetch(ctx, q.Chain, q.Span, func(segment []byte) error {
 			return out.frame(frameSegment, segment, false)
 		})
+	case opMark:
+		return n.markBy(ctx, who.id, signed)
 	default:
 		if !mayAny(n.o.Fleet(), who.id) {
 			return refuse(transport.RefusedNoRight, "the fleet's log gives you no right to read anything")
@@ -116,13 +135,16 @@ type reply struct {
 	w  *bufio.Writer
 }
 
-func (o *reply) frame(kind byte, body []byte, now bool) error {
+func (o *reply) frame(kind byte, body []byte, now bool) error { return o.parts(kind, now, body) }
+
+// parts writes one frame whose body is the parts in a row.
+func (o *reply) parts(kind byte, now bool, body ...[]byte) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if err := o.s.SetWriteDeadline(time.Now().Add(replyLimit)); err != nil {
 		return fmt.Errorf("p2p: setting deadline: %w", err)
 	}
-	if err := writeFrame(o.w, []byte{kind}, body); err != nil {
+	if err := writeFrame(o.w, append([][]byte{{kind}}, body...)...); err != nil {
 		return err
 	}
 	if !now {
@@ -137,7 +159,7 @@ func (o *reply) frame(kind byte, body []byte, now bool) error {
 // held writes what is held of one chain, in as many frames as its runs need.
 func (o *reply) held(h transport.Held, now bool) error {
 	for spans := h.Spans; ; spans = spans[spansAFrame:] {
-		part := transport.Held{Chain: h.Chain, Spans: spans[:min(len(spans), spansAFrame)]}
+		part := transport.Held{Chain: h.Chain, Spans: spans[:min(len(spans), spansAFrame)], Floor: h.Floor, Past: h.Past}
 		body, err := journal.Encode(part)
 		if err != nil {
 			return err

@@ -91,7 +91,7 @@ func FuzzRequest(f *testing.F) {
 		if err != nil || !bytes.Equal(again, in) {
 			t.Fatalf("%x became %x: %v", in, again, err)
 		}
-		if q.Op < 1 || q.Op > 3 || q.Op == 2 && (q.Span.First > q.Span.Last || !journal.ValidStream(q.Chain.Stream)) {
+		if q.Op < 1 || q.Op > 4 || q.Op == 2 && (q.Span.First > q.Span.Last || !journal.ValidStream(q.Chain.Stream)) {
 			t.Fatalf("accepted %+v", q)
 		}
 	})

@@ -41,6 +41,9 @@ type Options struct {
 	Store    transport.Store     // a hub's disk; nil = not a hub
 	Logger   *slog.Logger        // nil = no log
 
+	Mirror transport.Mirror     // a hub's disk as other hubs repair from it; nil = they are refused
+	Books  transport.Bookkeeper // a hub's disk as collectors mark in it; nil = they are refused
+
 	// Merge takes in what another member (or a newcomer that proves its own membership) offers: it proves b, saves the result durably, audits it,
 	// and makes Fleet return it from then on. It returns that fleet, also beside an error that wraps fleet.ErrFork. It is called concurrently, and need
 	// not call FleetChanged: the node applies and passes on what came by the network. nil = what others offer is refused.
@@ -88,6 +91,7 @@ type Node struct {
 	taken *semaphore.Weighted // bytes of segments between wire and disk
 
 	serving  readings
+	repairs  repairs
 	twins    *twins
 	marks    marks
 	meetings meetings
@@ -117,7 +121,8 @@ func New(ctx context.Context, o Options) (*Node, error) {
 	}
 	n := &Node{o: o, self: o.Signer.ID(), log: o.Logger, lanes: map[edge.ID]*lane{}, misses: map[edge.ID]miss{},
 		taken: semaphore.NewWeighted(maxTaken), serving: readings{all: map[*reading]struct{}{}},
-		marks: marks{store: o.Store, seen: map[journal.Chain]transport.Head{}}, meetings: meetings{again: map[peer.ID]bool{}},
+		repairs: repairs{places: semaphore.NewWeighted(repairPlaces), by: map[edge.ID]int{}},
+		marks:   marks{store: o.Store, seen: map[journal.Chain]transport.Head{}}, meetings: meetings{again: map[peer.ID]bool{}},
 		telling: semaphore.NewWeighted(tellPlaces), served: semaphore.NewWeighted(tellPlaces), large: semaphore.NewWeighted(largePlaces),
 		offers: rate.NewLimiter(strangerOffers, 8*strangerOffers)}
 	n.twins = newTwins(n)
@@ -173,6 +178,9 @@ func (n *Node) start() error {
 	if n.o.Store != nil {
 		n.host.SetStreamHandler(storeProtocol, n.serveStore)
 		n.host.SetStreamHandler(fetchProtocol, n.serveFetch)
+	}
+	if n.o.Mirror != nil {
+		n.host.SetStreamHandler(repairProtocol, n.serveRepair)
 	}
 	if err := n.startDHT(); err != nil {
 		return err

@@ -18,6 +18,8 @@ import (
 func start(t testing.TB, w *transporttest.World, signer journal.Signer, store transport.Store, listen ...string) *p2p.Node {
 	t.Helper()
 	o := p2p.Options{Signer: signer, Fleet: w.Fleet, Store: store, KeepAlive: time.Second}
+	o.Mirror, _ = store.(transport.Mirror)
+	o.Books, _ = store.(transport.Bookkeeper)
 	if store != nil {
 		o.Listen = listen
 	}

@@ -31,7 +31,7 @@ func mayAny(f *fleet.Fleet, who edge.ID) bool {
 	return g.Roles&(fleet.Hub|fleet.Device) != 0 || slices.ContainsFunc(g.Rights, func(r fleet.Right) bool { return r.Do == fleet.Read })
 }
 
-// readings are the answers of the fetch protocol that are being given.
+// readings are the answers of the fetch and repair protocols that are being given.
 type readings struct {
 	mu  sync.Mutex
 	all map[*reading]struct{}
@@ -44,6 +44,7 @@ type reading struct {
 	end context.CancelCauseFunc
 
 	mu     sync.Mutex
+	hub    bool // it is given what only hubs are
 	chains map[journal.Chain]bool
 }
 
@@ -76,6 +77,10 @@ func (a *reading) review(f *fleet.Fleet) {
 	defer a.mu.Unlock()
 	if !f.IsMember(a.id) {
 		a.end(refuse(transport.RefusedNoRight, "you are no member of the fleet any more"))
+		return
+	}
+	if a.hub && !f.Is(a.id, fleet.Hub) {
+		a.end(errNoHub())
 		return
 	}
 	for c := range a.chains {

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/fleet"
@@ -23,10 +24,25 @@ type Store struct {
 	limit int // segments; 0 = none
 
 	mu      sync.Mutex
-	chains  map[journal.Chain]map[uint64][]byte
+	chains  map[journal.Chain]*column
 	count   int
-	changed chan struct{} // closed and replaced at each change
-	log     []place       // what became durable, in order
+	changed chan struct{}        // closed and replaced at each change
+	log     []place              // what became durable, in order
+	marks   map[edge.ID][][]byte // signed, by collector
+	forks   int
+}
+
+// column is what is held of one chain.
+type column struct {
+	segs  map[uint64]kept
+	floor uint64 // all below was let go …
+	past  transport.Past
+}
+
+type kept struct {
+	raw      []byte
+	sum      journal.Hash // what the segment adds to a transport.Range
+	received int64
 }
 
 type place struct {
@@ -36,11 +52,16 @@ type place struct {
 
 // NewStore returns an empty store that is full at limit segments (0 = never).
 func NewStore(f func() *fleet.Fleet, limit int) *Store {
-	return &Store{fleet: f, limit: limit, chains: map[journal.Chain]map[uint64][]byte{}, changed: make(chan struct{})}
+	return &Store{fleet: f, limit: limit, chains: map[journal.Chain]*column{}, changed: make(chan struct{}), marks: map[edge.ID][][]byte{}}
 }
 
 // Put keeps a proven segment of an enrolled device.
-func (s *Store) Put(_ context.Context, segment []byte) error {
+func (s *Store) Put(ctx context.Context, segment []byte) error {
+	return s.PutDated(ctx, segment, time.Now().UnixMilli())
+}
+
+// PutDated implements transport.Mirror.
+func (s *Store) PutDated(_ context.Context, segment []byte, received int64) error {
 	seg, err := journal.Open(segment, s.fleet().ID())
 	if err != nil {
 		return &transport.Refusal{Reason: transport.RefusedInvalid, Detail: err.Error()}
@@ -52,19 +73,20 @@ func (s *Store) Put(_ context.Context, segment []byte) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if old, ok := s.chains[seg.Chain][seg.Seq]; ok {
-		if bytes.Equal(old, segment) {
-			return nil
-		}
+	c := s.column(seg.Chain)
+	old, taken := c.segs[seg.Seq]
+	switch {
+	case taken && bytes.Equal(old.raw, segment):
+		return nil
+	case taken:
+		s.forks++
 		return &transport.Refusal{Reason: transport.RefusedFork, Detail: fmt.Sprintf("seq %d", seg.Seq)}
-	}
-	if s.limit > 0 && s.count >= s.limit {
+	case seg.Seq < c.floor:
+		return &transport.Refusal{Reason: transport.RefusedPast, Detail: fmt.Sprintf("seq %d", seg.Seq)}
+	case s.limit > 0 && s.count >= s.limit:
 		return &transport.Refusal{Reason: transport.RefusedFull, Detail: fmt.Sprintf("%d segments", s.count)}
 	}
-	if s.chains[seg.Chain] == nil {
-		s.chains[seg.Chain] = map[uint64][]byte{}
-	}
-	s.chains[seg.Chain][seg.Seq] = bytes.Clone(segment)
+	c.segs[seg.Seq] = kept{raw: bytes.Clone(segment), sum: transport.Digest(seg.Seq, seg.Hash), received: received}
 	s.count++
 	s.log = append(s.log, place{seg.Chain, seg.Seq})
 	close(s.changed)
@@ -72,11 +94,22 @@ func (s *Store) Put(_ context.Context, segment []byte) error {
 	return nil
 }
 
+// column returns what is held of a chain. Store.mu is held.
+func (s *Store) column(c journal.Chain) *column {
+	if s.chains[c] == nil {
+		s.chains[c] = &column{segs: map[uint64]kept{}}
+	}
+	return s.chains[c]
+}
+
 // Has reports whether a segment is held.
 func (s *Store) Has(c journal.Chain, seq uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, ok := s.chains[c][seq]
+	h, ok := s.chains[c]
+	if ok {
+		_, ok = h.segs[seq]
+	}
 	return ok
 }
 
@@ -92,15 +125,16 @@ func (s *Store) Held(_ context.Context, device edge.ID) ([]transport.Held, error
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var out []transport.Held
-	for c, segs := range s.chains {
+	for c, h := range s.chains {
 		if device == (edge.ID{}) || device == c.Device {
-			out = append(out, transport.Held{Chain: c, Spans: spans(segs)})
+			out = append(out, transport.Held{Chain: c, Spans: spans(h.segs), Floor: h.floor, Past: h.past})
 		}
 	}
+	slices.SortFunc(out, func(a, b transport.Held) int { return compareChains(a.Chain, b.Chain) })
 	return out, nil
 }
 
-func spans(segs map[uint64][]byte) []transport.Span {
+func spans(segs map[uint64]kept) []transport.Span {
 	var out []transport.Span
 	for _, seq := range slices.Sorted(maps.Keys(segs)) {
 		if last := len(out) - 1; last >= 0 && out[last].Last+1 == seq {
@@ -110,25 +144,6 @@ func spans(segs map[uint64][]byte) []transport.Span {
 		}
 	}
 	return out
-}
-
-// Fetch implements transport.Shelf.
-func (s *Store) Fetch(ctx context.Context, chain journal.Chain, span transport.Span, visit func([]byte) error) error {
-	s.mu.Lock()
-	segs := maps.Clone(s.chains[chain])
-	s.mu.Unlock()
-	for _, seq := range slices.Sorted(maps.Keys(segs)) {
-		if seq < span.First || seq > span.Last {
-			continue
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := visit(segs[seq]); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Follow implements transport.Shelf.
@@ -161,46 +176,5 @@ func (s *Store) Follow(ctx context.Context, visit func(transport.Held) error) er
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-	}
-}
-
-// Gate is a Store whose Put waits while the gate is shut: a hub with a disk that hangs.
-type Gate struct {
-	transport.Store
-	mu   sync.Mutex
-	open chan struct{} // closed = open
-}
-
-// NewGate returns an open gate before a store.
-func NewGate(s transport.Store) *Gate {
-	g := &Gate{Store: s, open: make(chan struct{})}
-	close(g.open)
-	return g
-}
-
-// Shut makes every later Put wait.
-func (g *Gate) Shut() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.open = make(chan struct{})
-}
-
-// Open lets all of them go on. Only after Shut.
-func (g *Gate) Open() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	close(g.open)
-}
-
-// Put waits for the gate, then stores.
-func (g *Gate) Put(ctx context.Context, segment []byte) error {
-	g.mu.Lock()
-	open := g.open
-	g.mu.Unlock()
-	select {
-	case <-open:
-		return g.Store.Put(ctx, segment)
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }

@@ -20,6 +20,8 @@ type Node interface {
 	Putter
 	Reader
 	Heads
+	Marker
+	Repairer
 	Close() error
 }
 
@@ -40,6 +42,18 @@ type Heads interface {
 	PutHead(ctx context.Context, signedHeader []byte) error
 	Head(ctx context.Context, chain journal.Chain) (signedHeader []byte, err error)
 	Closest(ctx context.Context, key journal.Hash) ([]edge.ID, error)
+}
+
+// Marker is what a collector tells hubs with.
+type Marker interface {
+	Mark(ctx context.Context, hub edge.ID, signed []byte) error
+}
+
+// Repairer is the side of a Node that a hub repairs with.
+type Repairer interface {
+	Ranges(ctx context.Context, hub edge.ID, q transport.RangeQuery, visit func(transport.Range) error) error
+	FetchDated(ctx context.Context, hub edge.ID, chain journal.Chain, span transport.Span, visit func(segment []byte, received int64) error) error
+	Marks(ctx context.Context, hub edge.ID, visit func(signed []byte) error) error
 }
 
 // Start brings a member up, with a store as a hub and with nil as a client, and closes it when the test ends. Members
@@ -74,6 +88,11 @@ func Run(t *testing.T, newNetwork func(t *testing.T, w *World) Start) {
 		{"ConcurrentPuts", testConcurrent},
 		{"ClosestIsPlace", testClosest},
 		{"PublisherReachesQuorum", testPublisher},
+		{"HeldTellsWhatIsPast", testPast},
+		{"MarksOfOneselfAlone", testMark},
+		{"HubsCompare", testRanges},
+		{"HubsFetchDated", testFetchDated},
+		{"RepairIsForHubs", testRepairRight},
 	}
 	for _, p := range parts {
 		t.Run(p.name, func(t *testing.T) {
