@@ -78,6 +78,9 @@ func roleName(r Role) string {
 	return ""
 }
 
+// Covers reports whether the retention speaks of a device's streams, if of some only.
+func (r *Retention) Covers(device Grant) bool { return slices.ContainsFunc(r.On, device.selected) }
+
 // retained is what one signer said of retention.
 type retained struct {
 	*Retention
@@ -145,7 +148,7 @@ func (f *Fleet) Retention(device edge.ID, stream string) (maxAge time.Duration, 
 	}
 	ageAlone := false
 	for _, r := range f.view.retention {
-		if r.MaxAge == 0 || !slices.ContainsFunc(r.On, target.selected) || !slices.ContainsFunc(r.Streams, func(p string) bool { return fits(p, stream) }) {
+		if r.MaxAge == 0 || !r.Covers(*target) || !slices.ContainsFunc(r.Streams, func(p string) bool { return fits(p, stream) }) {
 			continue
 		}
 		maxAge = max(maxAge, time.Duration(r.MaxAge)*time.Millisecond)

@@ -44,7 +44,7 @@ func newFleet(a *app) *cobra.Command {
 		Short: "Found a fleet, grant and revoke, show who may do what",
 		Args:  cobra.ArbitraryArgs, RunE: cli.Group,
 	}
-	cmd.AddCommand(newFleetInit(a), newFleetGrant(a), newFleetRevoke(a), newFleetRekey(a), newFleetRotate(a), newFleetOperator(a),
+	cmd.AddCommand(newFleetInit(a), newFleetGrant(a), newFleetRevoke(a), newFleetRekey(a), newFleetRotate(a), newFleetOperator(a), newFleetKeep(a),
 		newFleetShow(a), newFleetLog(a), newFleetSync(a), newFleetBackup(a), newFleetRestore(a))
 	return cmd
 }

@@ -61,7 +61,7 @@ type logLine struct {
 	Segment uint64              `json:"segment"` // within the writer's chain, what fleet rotate --keep counts
 	Time    time.Time           `json:"time"`    // as the writer says
 	Kind    string              `json:"kind"`
-	Member  string              `json:"member"` // a policy's executor
+	Member  string              `json:"member"` // a policy's executor, or a retention's name
 	Says    string              `json:"says"`
 
 	entry fleet.Entry
@@ -83,7 +83,7 @@ func entries(f *fleet.Fleet) ([]logLine, error) {
 			for _, e := range said {
 				l := logLine{Writer: seg.Chain.Device, Life: seg.Chain.Incarnation, Owner: seg.Chain.Device == f.State().LogWriter,
 					Segment: seg.Seq, Time: time.UnixMilli(seg.Wall).UTC(), entry: e}
-				l.describe(e)
+				l.describe(f, e)
 				lines = append(lines, l)
 			}
 		}
@@ -91,7 +91,7 @@ func entries(f *fleet.Fleet) ([]logLine, error) {
 	return lines, nil
 }
 
-func (l *logLine) describe(e fleet.Entry) {
+func (l *logLine) describe(f *fleet.Fleet, e fleet.Entry) {
 	switch {
 	case e.Grant != nil:
 		l.Kind, l.Member, l.Says = "grant", e.Grant.Member.String(), granted(*e.Grant).Detail
@@ -112,6 +112,8 @@ func (l *logLine) describe(e fleet.Entry) {
 			l.Says += ", " + strings.Join(p.Labels, " ")
 		}
 		l.Says += ", until " + day(p.Expires)
+	case e.Retain != nil:
+		l.Kind, l.Member, l.Says = "keep", e.Retain.Name, retentionText(f, *e.Retain)
 	}
 }
 

@@ -24,7 +24,7 @@ func newFleetShow(a *app) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "show",
-		Short: "Show the fleet: state, members, rights, who was revoked, claim tokens",
+		Short: "Show the fleet: state, members, rights, who was revoked, claim tokens, how long hubs hold what",
 		Args:  cli.Args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			f, err := fleetDir(dir).load()
@@ -60,6 +60,7 @@ type fleetView struct {
 	Members  []memberView    `json:"members"`
 	Revoked  []revokedView   `json:"revoked"`
 	Policies []policyView    `json:"policies"`
+	Keep     []retentionView `json:"retentions"`
 	Ignored  int             `json:"ignored"` // entries that their signers had no right to make
 }
 
@@ -109,7 +110,8 @@ type policyView struct {
 func viewFleet(f *fleet.Fleet, used usage, now time.Time) fleetView {
 	s := f.State()
 	v := fleetView{ID: f.ID(), Name: s.Name, Version: s.Version, Time: f.Floor().UTC(), Owner: s.Owners[0], Spare: s.Owners[1],
-		Recovery: fingerprint(s.Recovery), Members: []memberView{}, Revoked: []revokedView{}, Policies: []policyView{}, Ignored: f.Ignored()}
+		Recovery: fingerprint(s.Recovery), Members: []memberView{}, Revoked: []revokedView{}, Policies: []policyView{},
+		Keep: viewRetentions(f), Ignored: f.Ignored()}
 	today := f.AsOf(now)
 	for _, g := range f.Members() {
 		m := viewMember(s, g)
@@ -224,6 +226,10 @@ func (v fleetView) printOthers(a *app, t *cli.Table) {
 			t.Row(p.Token[:8], fmt.Sprintf("%d of %d", p.Used, p.Uses), strings.Join(append(p.Roles, p.Labels...), " "), p.executor, until)
 		}
 		t.Flush()
+	}
+	if len(v.Keep) > 0 {
+		fmt.Fprintln(a.out)
+		printRetentions(t, v.Keep)
 	}
 }
 
