@@ -3,11 +3,14 @@
 package p2p_test
 
 import (
+	"bufio"
+	"bytes"
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/streembit/edge/fleet"
 	"github.com/streembit/edge/journal"
@@ -32,10 +35,17 @@ func testClone(t *testing.T, boot byte) {
 	first := sail(t, w.Devices[0], hub.now(), withBoot(1))
 	ok(t, first.SyncFleet(deadline(t)))
 	second := sail(t, w.Devices[0], hub.now(), withBoot(boot))
+	chain := w.Chain(t, w.Devices[0], "main")
 	for range 3 {
 		if err := second.SyncFleet(deadline(t)); err == nil {
 			t.Error("the copy is served")
 		}
+		if err := second.Put(deadline(t), hub.ID(), chain.Next(1).Bytes()); err == nil {
+			t.Error("the copy publishes")
+		}
+	}
+	if held, err := hub.Held(deadline(t), hub.ID(), first.ID()); err != nil || len(held) != 0 {
+		t.Errorf("the hub holds what the copy sent: %v, %v", held, err)
 	}
 	transporttest.WaitFor(t, "alarm", func() (bool, string) { return len(hub.raised()) > 0, "" })
 	a := hub.raised()
@@ -44,7 +54,35 @@ func testClone(t *testing.T, boot byte) {
 		t.Errorf("alarms: %+v", a)
 	}
 	ok(t, first.SyncFleet(deadline(t)))
-	ok(t, first.Put(deadline(t), hub.ID(), w.Chain(t, w.Devices[0], "main").Next(1).Bytes()))
+	ok(t, first.Put(deadline(t), hub.ID(), chain.Next(1).Bytes()))
+}
+
+// TestClone_NothingBeforeTheHello: a program with a copied key that leaves the hello out is served nothing, beside the original and without it.
+func TestClone_NothingBeforeTheHello(t *testing.T) {
+	w := transporttest.NewWorld(t, 1, 1)
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	raw := newRawHostWith(t, must(t, key, err), tcpAddr)
+	w.Grant(t, fleet.Grant{Member: raw.key.ID(), Name: "board", Roles: fleet.Device})
+	hub := crew(t, w)[0]
+	to := raw.dial(t, hub.Node)
+	chain := w.Chain(t, raw.key, "main")
+	s, err := raw.NewStream(deadline(t), to, "/streembit/store/1")
+	must(t, s, err)
+	defer func() { _ = s.Reset() }()
+	_, err = s.Write(framed(chain.Next(1).Bytes()))
+	must(t, s, errors.Join(err, s.SetReadDeadline(time.Now().Add(2*time.Second))))
+	r := bufio.NewReader(s)
+	if answer, err := readFramed(r); err == nil {
+		t.Errorf("a segment before the hello: %x", answer)
+	}
+	if held, err := hub.Held(deadline(t), hub.ID(), raw.key.ID()); err != nil || len(held) != 0 {
+		t.Errorf("the hub holds it: %v, %v", held, err)
+	}
+	raw.hello(t, to, journal.BootID{1}) // the control: the same stream goes on
+	ok(t, s.SetReadDeadline(time.Now().Add(transporttest.Limit)))
+	if answer, err := readFramed(r); err != nil || !bytes.Equal(answer, []byte{0}) {
+		t.Errorf("after the hello: %x, %v", answer, err)
+	}
 }
 
 // TestClone_NoFalseAlarm: a second program on the same machine, a reboot, and another address are no clones.

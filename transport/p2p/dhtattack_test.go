@@ -240,6 +240,7 @@ func TestHead_Refused(t *testing.T) {
 	seg, next := chain.Next(1), chain.Next(3)
 	key := "/head/" + seg.Chain.Key().DHTName()
 	to := member.dial(t, hub.Node)
+	member.hello(t, to, journal.BootID{})
 	put := func(key string, value []byte) error {
 		m := pb.NewMessage(pb.Message_PUT_VALUE, []byte(key), 0)
 		m.Record = record.MakePutRecord(key, value)

@@ -129,7 +129,7 @@ func (n *Node) answerHello(ctx context.Context, t *talk, who visitor, h hello) e
 	f := n.o.Fleet()
 	w := welcome{Standing: standing(f, who.id)}
 	if w.Standing == Member {
-		if err := n.twins.met(ctx, who.conn, h.Boot); err != nil {
+		if err := n.twins.meet(ctx, who.conn, h.Boot); err != nil {
 			_ = t.end(refuse(transport.RefusedNoRight, "%v", err))
 			_ = who.conn.Close()
 			return err

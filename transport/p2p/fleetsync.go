@@ -13,6 +13,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multistream"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/streembit/edge"
@@ -48,6 +49,25 @@ func openTalk(ctx context.Context, h host.Host, to peer.ID) (*talk, error) {
 	return newTalk(s), nil
 }
 
+// openTalkOn is openTalk on this very connection, not on any to the same peer.
+func openTalkOn(ctx context.Context, c network.Conn) (*talk, error) {
+	ctx, cancel := context.WithTimeout(ctx, helloLimit)
+	defer cancel()
+	s, err := c.NewStream(ctx)
+	if err == nil {
+		if err = s.SetProtocol(fleetProtocol); err != nil {
+			_ = s.Reset()
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("p2p: opening %s: %w: %w", fleetProtocol, transport.ErrUnreachable, err)
+	}
+	t, lazy := newTalk(s), multistream.NewMSSelect(s, fleetProtocol) // agrees on the protocol along with the first request
+	t.r.Reset(lazy)
+	t.w.Reset(lazy)
+	return t, nil
+}
+
 // sayHello tells who this is and reads who the other one is.
 func (n *Node) sayHello(t *talk, to edge.ID) (welcome, error) {
 	var w welcome
@@ -61,23 +81,32 @@ func (n *Node) sayHello(t *talk, to edge.ID) (welcome, error) {
 
 // meet says hello to a connected member and brings both to the same fleet. An error may be a *StandingError.
 func (n *Node) meet(ctx context.Context, p peer.ID) error {
-	err := n.meetOnce(ctx, p)
+	return n.meetBy(ctx, p, func(ctx context.Context) (*talk, error) { return openTalk(ctx, n.parts.host, p) })
+}
+
+// meetOn is meet on this very connection.
+func (n *Node) meetOn(ctx context.Context, c network.Conn) error {
+	return n.meetBy(ctx, c.RemotePeer(), func(ctx context.Context) (*talk, error) { return openTalkOn(ctx, c) })
+}
+
+func (n *Node) meetBy(ctx context.Context, p peer.ID, open func(context.Context) (*talk, error)) error {
+	err := n.meetOnce(ctx, p, open)
 	if errors.Is(err, ErrFrame) {
 		// Between two of our questions the other one may have come to know us by another way, and so have answered a member where a newcomer
 		// asked. On a new stream it knows from the start.
-		err = n.meetOnce(ctx, p)
+		err = n.meetOnce(ctx, p, open)
 	}
 	return err
 }
 
-func (n *Node) meetOnce(ctx context.Context, p peer.ID) error {
+func (n *Node) meetOnce(ctx context.Context, p peer.ID, open func(context.Context) (*talk, error)) error {
 	id, ok := memberID(p)
 	if !ok {
 		return fmt.Errorf("p2p: comparing fleets: %s is no member", p)
 	}
 	ctx, cancel := context.WithTimeout(ctx, meetLimit)
 	defer cancel()
-	t, err := openTalk(ctx, n.parts.host, p)
+	t, err := open(ctx)
 	if err != nil {
 		return err
 	}
@@ -106,7 +135,7 @@ func (n *Node) greet(ctx context.Context, t *talk, id edge.ID) error {
 			return &StandingError{id, w.Standing}
 		}
 	}
-	if err := n.twins.met(ctx, t.s.Conn(), w.Boot); err != nil {
+	if err := n.twins.meet(ctx, t.s.Conn(), w.Boot); err != nil {
 		_ = t.s.Conn().Close()
 		return err
 	}
@@ -242,53 +271,51 @@ func (p proof) after(f *fleet.Fleet, theirs fleet.Digest) fleet.Bundle {
 	return out
 }
 
-// meetings are the comparisons under way, one with each peer, which is repeated when something changes meanwhile.
+// meetings are the comparisons under way, one on each connection, which is repeated when something changes meanwhile.
 type meetings struct {
 	mu    sync.Mutex
-	again map[peer.ID]bool
+	again map[network.Conn]bool
 }
 
-// meetSoon compares fleets with a peer in the background.
-func (n *Node) meetSoon(p peer.ID) {
+// meetSoon says hello on a connection and compares fleets, in the background.
+func (n *Node) meetSoon(c network.Conn) {
 	n.meetings.mu.Lock()
 	defer n.meetings.mu.Unlock()
-	if _, running := n.meetings.again[p]; running {
-		n.meetings.again[p] = true
+	if _, running := n.meetings.again[c]; running {
+		n.meetings.again[c] = true
 		return
 	}
-	if !n.begin() {
-		return
-	}
-	n.meetings.again[p] = false
-	go func() {
-		defer n.tasks.Done()
+	begun := n.spawn(func() {
 		for {
-			if err := n.meet(n.life, p); err != nil && n.life.Err() == nil {
-				n.log.Debug("fleets not compared", "peer", p, "err", err)
+			if err := n.meetOn(n.life, c); err != nil && n.life.Err() == nil {
+				n.log.Debug("fleets not compared", "peer", c.RemotePeer(), "err", err)
 			}
-			if !n.meetAgain(p) {
+			if !n.meetAgain(c) {
 				return
 			}
 		}
-	}()
+	})
+	if begun {
+		n.meetings.again[c] = false
+	}
 }
 
-func (n *Node) meetAgain(p peer.ID) bool {
+func (n *Node) meetAgain(c network.Conn) bool {
 	n.meetings.mu.Lock()
 	defer n.meetings.mu.Unlock()
-	if n.meetings.again[p] && n.life.Err() == nil {
-		n.meetings.again[p] = false
+	if n.meetings.again[c] && n.life.Err() == nil && !c.IsClosed() {
+		n.meetings.again[c] = false
 		return true
 	}
-	delete(n.meetings.again, p)
+	delete(n.meetings.again, c)
 	return false
 }
 
-// meetAll passes on a change to every connected member.
+// meetAll passes on a change to every connected member. Where there are two connections nobody knows which one is dead.
 func (n *Node) meetAll() {
-	for _, p := range n.parts.host.Network().Peers() {
-		if n.isMember(p) {
-			n.meetSoon(p)
+	for _, c := range n.parts.host.Network().Conns() {
+		if n.isMember(c.RemotePeer()) {
+			n.meetSoon(c)
 		}
 	}
 }

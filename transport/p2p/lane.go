@@ -68,9 +68,6 @@ func (n *Node) putHere(ctx context.Context, segment []byte) error {
 func (n *Node) lane(hub edge.ID) (*lane, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.closed {
-		return nil, fmt.Errorf("p2p: putting: %w", ErrClosed)
-	}
 	if l, ok := n.lanes[hub]; ok {
 		return l, nil
 	}
@@ -79,8 +76,11 @@ func (n *Node) lane(hub edge.ID) (*lane, error) {
 	}
 	ctx, drop := context.WithCancelCause(n.life)
 	l := &lane{node: n, hub: hub, wake: make(chan struct{}, 1), drop: drop}
+	if !n.spawn(func() { defer drop(nil); l.run(ctx) }) {
+		drop(nil)
+		return nil, fmt.Errorf("p2p: putting: %w", ErrClosed)
+	}
 	n.lanes[hub] = l
-	n.tasks.Go(func() { defer drop(nil); l.run(ctx) })
 	return l, nil
 }
 

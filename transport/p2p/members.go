@@ -32,7 +32,7 @@ func (h memberHost) SetStreamHandlerMatch(p protocol.ID, match func(protocol.ID)
 	h.Host.SetStreamHandlerMatch(p, match, h.node.membersOnly(handler))
 }
 
-// membersOnly also makes the handler's goroutine one that Close waits for.
+// membersOnly also lets a stream wait until it is known from which machine it comes, and makes the handler's goroutine one that Close waits for.
 func (n *Node) membersOnly(handler network.StreamHandler) network.StreamHandler {
 	return func(s network.Stream) {
 		who := s.Conn().RemotePeer()
@@ -46,6 +46,11 @@ func (n *Node) membersOnly(handler network.StreamHandler) network.StreamHandler 
 			return
 		}
 		defer n.tasks.Done()
+		if !n.twins.gate(s.Conn()) || !n.isMember(who) {
+			n.log.Debug("stream refused before a hello", "peer", who, "protocol", s.Protocol(), "addr", s.Conn().RemoteMultiaddr())
+			_ = s.Reset()
+			return
+		}
 		handler(s)
 	}
 }
@@ -81,11 +86,7 @@ func (n *Node) FleetChanged() {
 const sweepAfter = 2 * time.Second
 
 func (n *Node) sweepSoon() {
-	if !n.begin() {
-		return
-	}
-	go func() {
-		defer n.tasks.Done()
+	n.spawn(func() {
 		t := time.NewTimer(sweepAfter)
 		defer t.Stop()
 		select {
@@ -93,7 +94,7 @@ func (n *Node) sweepSoon() {
 			n.apply()
 		case <-n.life.Done():
 		}
-	}()
+	})
 }
 
 func (n *Node) apply() {
@@ -150,7 +151,7 @@ func (n *Node) arrived(_ network.Network, c network.Conn) {
 	}
 	n.rank(p)
 	if c.Stat().Direction == network.DirOutbound {
-		n.meetSoon(p)
+		n.meetSoon(c)
 	}
 }
 

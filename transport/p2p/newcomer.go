@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"sync"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -42,12 +41,8 @@ type Newcomer struct {
 	parts *assembly
 	mdns  io.Closer // nil = off
 
-	life   context.Context
-	stop   context.CancelFunc
-	tasks  sync.WaitGroup
-	one    *semaphore.Weighted // the offer that is looked at
-	mu     sync.Mutex
-	closed bool
+	*lifetime
+	one *semaphore.Weighted // the offer that is looked at
 }
 
 // NewNewcomer starts it. ctx bounds the start only.
@@ -67,11 +62,10 @@ func NewNewcomer(ctx context.Context, o NewcomerOptions) (*Newcomer, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Newcomer{o: o, self: o.Signer.ID(), log: own.Logger, one: semaphore.NewWeighted(1)}
+	n := &Newcomer{lifetime: newLifetime(), o: o, self: o.Signer.ID(), log: own.Logger, one: semaphore.NewWeighted(1)}
 	if n.parts, err = assemble(assembling{key: key, member: func(peer.ID) bool { return false }}); err != nil {
 		return nil, err
 	}
-	n.life, n.stop = context.WithCancel(context.Background())
 	n.parts.host.Start()
 	n.parts.host.SetStreamHandler(fleetProtocol, n.serve)
 	if len(listen) > 0 {
@@ -90,14 +84,9 @@ func NewNewcomer(ctx context.Context, o NewcomerOptions) (*Newcomer, error) {
 
 // Close ends all work, waits for it and frees the addresses. It may be called from no Offer.
 func (n *Newcomer) Close() error {
-	n.mu.Lock()
-	was := n.closed
-	n.closed = true
-	n.mu.Unlock()
-	if was {
+	if !n.end() {
 		return nil
 	}
-	n.stop()
 	var err error
 	if n.mdns != nil {
 		err = n.mdns.Close()
@@ -105,16 +94,6 @@ func (n *Newcomer) Close() error {
 	err = errors.Join(err, n.parts.close())
 	n.tasks.Wait()
 	return err
-}
-
-func (n *Newcomer) begin() bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.closed {
-		return false
-	}
-	n.tasks.Add(1)
-	return true
 }
 
 // ID returns the device's identity.

@@ -18,7 +18,6 @@ import (
 
 	dht "github.com/libp2p/go-libp2p-kad-dht"
 	"github.com/libp2p/go-libp2p/core/network"
-	"github.com/libp2p/go-libp2p/core/peer"
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 
@@ -85,9 +84,7 @@ type Node struct {
 	host  memberHost
 	dht   *dht.IpfsDHT
 
-	life  context.Context
-	stop  context.CancelFunc
-	tasks sync.WaitGroup
+	*lifetime
 	taken *semaphore.Weighted // bytes of segments between wire and disk
 
 	serving  readings
@@ -101,7 +98,6 @@ type Node struct {
 	offers   *rate.Limiter       // of strangers, all together
 
 	mu     sync.Mutex
-	closed bool
 	lanes  map[edge.ID]*lane
 	misses map[edge.ID]miss
 }
@@ -119,17 +115,16 @@ func New(ctx context.Context, o Options) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{o: o, self: o.Signer.ID(), log: o.Logger, lanes: map[edge.ID]*lane{}, misses: map[edge.ID]miss{},
+	n := &Node{lifetime: newLifetime(), o: o, self: o.Signer.ID(), log: o.Logger, lanes: map[edge.ID]*lane{}, misses: map[edge.ID]miss{},
 		taken: semaphore.NewWeighted(maxTaken), serving: readings{all: map[*reading]struct{}{}},
 		repairs: repairs{places: semaphore.NewWeighted(repairPlaces), by: map[edge.ID]int{}},
-		marks:   marks{store: o.Store, seen: map[journal.Chain]transport.Head{}}, meetings: meetings{again: map[peer.ID]bool{}},
+		marks:   marks{store: o.Store, seen: map[journal.Chain]transport.Head{}}, meetings: meetings{again: map[network.Conn]bool{}},
 		telling: semaphore.NewWeighted(tellPlaces), served: semaphore.NewWeighted(tellPlaces), large: semaphore.NewWeighted(largePlaces),
 		offers: rate.NewLimiter(strangerOffers, 8*strangerOffers)}
 	n.twins = newTwins(n)
 	if n.parts, err = assemble(assembling{key: key, hub: o.Store != nil, announce: o.Announce, member: n.isWelcome, life: o.test.strangerLife}); err != nil {
 		return nil, err
 	}
-	n.life, n.stop = context.WithCancel(context.Background())
 	n.host = memberHost{Host: n.parts.host, node: n}
 	if err := n.start(); err != nil {
 		return nil, errors.Join(err, n.Close())
@@ -186,21 +181,17 @@ func (n *Node) start() error {
 		return err
 	}
 	n.parts.host.SetStreamHandler(fleetProtocol, n.serveFleet)
-	n.parts.host.Network().Notify(&network.NotifyBundle{ConnectedF: n.arrived})
-	n.tasks.Go(func() { n.keepUp(n.life) })
+	n.parts.host.Network().Notify(&network.NotifyBundle{ConnectedF: n.arrived,
+		DisconnectedF: func(_ network.Network, c network.Conn) { n.twins.gone(c) }})
+	n.spawn(func() { n.keepUp(n.life) })
 	return nil
 }
 
 // Close ends all work, waits for it and frees the addresses.
 func (n *Node) Close() error {
-	n.mu.Lock()
-	was := n.closed
-	n.closed = true
-	n.mu.Unlock()
-	if was {
+	if !n.end() {
 		return nil
 	}
-	n.stop()
 	var errs []error
 	if n.dht != nil {
 		errs = append(errs, n.dht.Close())
@@ -208,17 +199,6 @@ func (n *Node) Close() error {
 	errs = append(errs, n.parts.close())
 	n.tasks.Wait()
 	return errors.Join(errs...)
-}
-
-// begin registers work that Close waits for; false means that the node is closed. Each true wants one tasks.Done.
-func (n *Node) begin() bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.closed {
-		return false
-	}
-	n.tasks.Add(1)
-	return true
 }
 
 // ID returns the node's own identity.

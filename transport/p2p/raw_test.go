@@ -103,6 +103,13 @@ func (h rawHost) dial(t testing.TB, n *p2p.Node) peer.ID {
 	return id
 }
 
+// hello tells a node from which boot this is, without which it serves no member, and returns the welcome.
+func (h rawHost) hello(t testing.TB, to peer.ID, boot journal.BootID) []byte {
+	t.Helper()
+	answer, err := h.ask(deadline(t), to, "/streembit/fleet/1", message(t, 'h', []any{boot, "", journal.Hash{}}), readFramed)
+	return must(t, answer, err)
+}
+
 // ask writes one message on a new stream and returns what comes back, read by read.
 func (h rawHost) ask(ctx context.Context, to peer.ID, p protocol.ID, message []byte, read func(*bufio.Reader) ([]byte, error)) ([]byte, error) {
 	s, err := h.NewStream(ctx, to, p)

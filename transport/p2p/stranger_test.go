@@ -24,6 +24,7 @@ import (
 // attempts is what somebody tries on a hub with nothing but libp2p, by name; each returns what it got.
 func attempts(t *testing.T, h rawHost, hub *p2p.Node, w *transporttest.World, known, fresh *journal.Segment) map[string]error {
 	to := h.dial(t, hub)
+	h.hello(t, to, journal.BootID{})
 	ctx := deadline(t)
 	kad := protocol.ID("/streembit/" + w.Fleet().ID().String() + "/kad/1.0.0")
 	key := func(s *journal.Segment) string { return "/head/" + s.Chain.Key().DHTName() }
