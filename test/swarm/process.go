@@ -29,19 +29,22 @@ type process struct {
 // programsDir is the environment variable in which Main says where the programs go.
 const programsDir = "STREEMBIT_TEST_PROGRAMS"
 
-// Main is for TestMain: it runs the tests and removes the programs that they built.
-func Main(m *testing.M) {
+// Main is for TestMain: it runs the tests, removes the programs that they built and exits.
+func Main(m *testing.M) { os.Exit(Run(m)) }
+
+// Run is Main for a TestMain that has something left to do: it returns the exit code.
+func Run(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "streembit-programs-*")
 	if err == nil {
 		err = os.Setenv(programsDir, dir)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "swarm:", err)
-		os.Exit(1)
+		return 1
 	}
 	code := m.Run()
 	_ = os.RemoveAll(dir)
-	os.Exit(code)
+	return code
 }
 
 // build builds both programs, once per test process and only when a test asks for one.
@@ -69,11 +72,12 @@ func moduleRoot() (string, error) {
 		return "", err
 	}
 	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+		raw, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+		if err == nil && bytes.HasPrefix(raw, []byte("module github.com/streembit/edge\n")) { // bench/peers is a module of its own
 			return dir, nil
 		}
 	}
-	return "", errors.New("swarm: no go.mod above the working folder")
+	return "", errors.New("swarm: the working folder is not in github.com/streembit/edge")
 }
 
 // Program returns the path of a built program.
@@ -88,17 +92,39 @@ func Program(tb testing.TB, name string) string {
 func (s *Swarm) Start(members ...*Member) {
 	s.tb.Helper()
 	for _, m := range members {
-		p := &process{cmd: exec.Command(Program(s.tb, "streembitd"), "run", "--config", m.Config), done: make(chan struct{})}
-		p.cmd.Stderr, p.cmd.Stdout = m.Log, m.Log
-		p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-		check(s.tb, p.cmd.Start())
-		m.proc = p
-		go func() { _ = p.cmd.Wait(); close(p.done) }() // Kill and Cleanup wait for done
-		s.tb.Cleanup(func() { s.Kill(m) })
+		s.launch(m, "streembitd", "run", "--config", m.Config)
 	}
 	for _, m := range members {
 		WaitFor(s.tb, m.Name+" to be ready", func() error { return s.ready(m) })
 	}
+}
+
+// launch starts a member's process, which ends with the test at the latest.
+func (s *Swarm) launch(m *Member, program string, args ...string) {
+	s.tb.Helper()
+	p := &process{cmd: exec.Command(Program(s.tb, program), args...), done: make(chan struct{})}
+	p.cmd.Stderr, p.cmd.Stdout = m.Log, m.Log
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	check(s.tb, p.cmd.Start())
+	m.proc = p
+	go func() { _ = p.cmd.Wait(); close(p.done) }() // Kill and Cleanup wait for done
+	s.tb.Cleanup(func() { s.Kill(m) })
+}
+
+// Collect starts the collector, which follows the fleet into a SQLite file.
+func (s *Swarm) Collect(db string) {
+	s.tb.Helper()
+	check(s.tb, os.WriteFile(s.Reader.Config, fmt.Appendf(nil, "state = %q\n[sink]\nkind = \"sqlite\"\npath = %q\n", s.Reader.State, db), 0o600))
+	s.launch(s.Reader, "streembit", "collect", "run", "--config", s.Reader.Config)
+}
+
+// CollectOnce has the collector pull all that the hubs have into a SQLite file, and fails the test unless that is everything there is.
+func (s *Swarm) CollectOnce(db string) {
+	s.tb.Helper()
+	config := s.Reader.Config + ".once"
+	check(s.tb, os.WriteFile(config, fmt.Appendf(nil, "state = %q\n[sink]\nkind = \"sqlite\"\npath = %q\n", s.Reader.State, db), 0o600))
+	stdout, stderr, code := s.Run("streembit", "collect", "run", "--config", config, "--once")
+	s.tb.Logf("collect exited with %d: %s%s", code, stdout, stderr)
 }
 
 func (s *Swarm) ready(m *Member) error {

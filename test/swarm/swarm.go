@@ -155,22 +155,30 @@ func (s *Swarm) Configure(m *Member, extra string) {
 
 func (s *Swarm) receiptsPath() string { return filepath.Join(s.Dir, "receipts.jsonl") }
 
-// Receipts returns what the device noted as published. A last line that a kill tore is left out.
+// Receipts returns what the device noted as published.
 func (s *Swarm) Receipts() []agent.ReceiptNote {
 	s.tb.Helper()
-	f, err := os.Open(s.receiptsPath())
+	return ReadReceipts(s.tb, s.receiptsPath())
+}
+
+// ReadReceipts reads a receipts file; none is an empty one. A line that a kill tore is left out.
+func ReadReceipts(tb testing.TB, path string) []agent.ReceiptNote {
+	tb.Helper()
+	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	check(s.tb, err)
+	check(tb, err)
 	defer func() { _ = f.Close() }()
 	var notes []agent.ReceiptNote
-	for lines := bufio.NewScanner(f); lines.Scan(); {
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
 		var n agent.ReceiptNote
 		if json.Unmarshal(lines.Bytes(), &n) == nil {
 			notes = append(notes, n)
 		}
 	}
+	check(tb, lines.Err())
 	return notes
 }
 
