@@ -95,7 +95,7 @@ func (m *Metered) Publish(ctx context.Context, seg *journal.Segment, acked []edg
 		return r, nil
 	}
 	hub, errs := m.carry(ctx, seg, r)
-	r.Errors = errs
+	r = r.because(errs)
 	if hub == (edge.ID{}) {
 		return m.verdict(r, ctx.Err())
 	}
@@ -114,8 +114,7 @@ func (m *Metered) Publish(ctx context.Context, seg *journal.Segment, acked []edg
 		case <-ctx.Done():
 		}
 	}
-	r.Errors = errs
-	return m.verdict(r, ctx.Err())
+	return m.verdict(r.because(errs), ctx.Err())
 }
 
 // carry brings the segment to one hub of its bucket, the one that was used last where it may be, and returns it; zero if none took it.
@@ -124,12 +123,7 @@ func (m *Metered) carry(ctx context.Context, seg *journal.Segment, r Receipt) (h
 		if slices.Contains(r.Acked, id) {
 			return id, errs
 		}
-		err := m.to.Put(ctx, id, seg.Bytes())
-		for busy(err) && ctx.Err() == nil {
-			if pause(ctx.Done()) {
-				err = m.to.Put(ctx, id, seg.Bytes())
-			}
-		}
+		err := insist(ctx, m.life.Done(), func() error { return m.to.Put(ctx, id, seg.Bytes()) }, func(error) {})
 		if m.life.Err() == nil && ctx.Err() == nil {
 			m.observe(id, err)
 		}

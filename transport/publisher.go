@@ -4,9 +4,7 @@ package transport
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -44,9 +42,6 @@ const putLimit = 30 * time.Second
 // straggle is how long Publish waits for the rest once a segment is published but not yet forgettable.
 const straggle = 500 * time.Millisecond
 
-// busyPause is the least time before a hub whose queue is full is asked again.
-const busyPause = 10 * time.Millisecond
-
 // NewPublisher returns a Publisher. fleet is asked anew with each answer of a hub, so hubs may come and go. Close it.
 func NewPublisher(put Putter, fleet func() *fleet.Fleet) *Publisher {
 	life, stop := context.WithCancel(context.Background())
@@ -82,12 +77,12 @@ func (p *Publisher) Count(c journal.Chain, seq uint64, acked []edge.ID) Receipt 
 	return targets(hubs, c, seq, acked)
 }
 
-// Publish sends a segment to those hubs of its bucket that are not in acked, and returns as soon as it is forgettable,
+// Publish sends a segment to those hubs of its bucket that are not in acked, and returns as soon as it is forgettable or gone,
 // or all hubs have answered, or ctx ends. Slower hubs still get it after Publish has returned. The error wraps
-// ErrNotQuorum when the segment is not published yet; the receipt is valid even then, and its Acked may be handed in
+// ErrNotQuorum when the segment is neither published nor gone; the receipt is valid even then, and its Acked may be handed in
 // next time.
 func (p *Publisher) Publish(ctx context.Context, seg *journal.Segment, acked []edge.ID) (Receipt, error) {
-	w := &publication{p: p, seg: seg, acked: slices.Clone(acked), asked: map[edge.ID]bool{}, errs: map[edge.ID]error{},
+	w := &publication{p: p, seg: seg, acked: slices.Clone(acked), asked: map[edge.ID]bool{}, errs: map[edge.ID]error{}, later: map[edge.ID]error{},
 		answers: make(chan answer), settled: make(chan struct{})}
 	defer close(w.settled)
 	var grace <-chan time.Time
@@ -97,7 +92,7 @@ func (p *Publisher) Publish(ctx context.Context, seg *journal.Segment, acked []e
 		if err != nil {
 			return r, err
 		}
-		if r.Forgettable() || open == 0 {
+		if r.Forgettable() || r.Gone() || open == 0 {
 			return p.verdict(r, nil)
 		}
 		if grace == nil && r.Published() {
@@ -112,7 +107,7 @@ func (p *Publisher) Publish(ctx context.Context, seg *journal.Segment, acked []e
 		case <-grace:
 			return p.verdict(r, nil)
 		case <-ctx.Done():
-			return p.verdict(r, ctx.Err())
+			return p.verdict(w.unanswered(r), ctx.Err())
 		}
 	}
 }
@@ -125,6 +120,7 @@ type publication struct {
 	asked   map[edge.ID]bool
 	errs    map[edge.ID]error // of those that answered
 	order   []edge.ID         // in which they did
+	later   map[edge.ID]error // of those that are asked again, why
 	answers chan answer
 	settled chan struct{}
 
@@ -133,8 +129,9 @@ type publication struct {
 }
 
 type answer struct {
-	hub edge.ID
-	err error
+	hub   edge.ID
+	err   error
+	later bool // the hub is asked again
 }
 
 // judge returns the receipt by the fleet as it is now and how many of its hubs have not answered; hubs that were not asked yet are asked.
@@ -157,26 +154,46 @@ func (w *publication) judge() (r Receipt, open int, err error) {
 	for _, hub := range w.order {
 		if slices.ContainsFunc(r.Targets, func(t fleet.Grant) bool { return t.Member == hub }) {
 			r.Errors = append(r.Errors, w.errs[hub])
+			if refused(w.errs[hub], RefusedPast) {
+				r.Past = append(r.Past, hub)
+			}
 		}
 	}
 	return r, open, w.send(r)
 }
 
 func (w *publication) take(a answer) {
-	if a.err == nil {
+	switch {
+	case a.later:
+		w.later[a.hub] = a.err
+	case a.err == nil:
 		w.acked = append(w.acked, a.hub)
-		return
+	default:
+		w.errs[a.hub] = a.err
+		w.order = append(w.order, a.hub)
 	}
-	w.errs[a.hub] = a.err
-	w.order = append(w.order, a.hub)
+}
+
+// unanswered adds what those hubs said last that would have been asked again.
+func (w *publication) unanswered(r Receipt) Receipt {
+	for _, t := range r.Targets {
+		if err := w.later[t.Member]; err != nil && w.errs[t.Member] == nil && !slices.Contains(r.Acked, t.Member) {
+			r.Errors = append(r.Errors, err)
+		}
+	}
+	return r
 }
 
 func (p *Publisher) verdict(r Receipt, cause error) (Receipt, error) {
-	if r.Published() {
+	if r.Published() || r.Gone() {
 		return r, nil
 	}
-	if cause == nil && len(r.Errors) > 0 {
-		cause = r.Errors[0]
+	if len(r.Errors) > 0 {
+		if cause != nil {
+			cause = fmt.Errorf("%w: %w", cause, r.Errors[0])
+		} else {
+			cause = r.Errors[0]
+		}
 	}
 	wanted := fmt.Sprintf("%d needed", r.Need())
 	if len(r.Acked) >= r.Need() {
@@ -247,32 +264,17 @@ func (w *publication) put(hub edge.ID) {
 	p := w.p
 	ctx, cancel := context.WithTimeout(p.life, p.limit)
 	defer cancel()
-	err := p.put.Put(ctx, hub, w.seg.Bytes())
-	for busy(err) && pause(w.settled) {
-		err = p.put.Put(ctx, hub, w.seg.Bytes())
-	}
+	err := insist(ctx, w.settled, func() error { return p.put.Put(ctx, hub, w.seg.Bytes()) }, func(why error) { w.answer(answer{hub, why, true}) })
 	if p.life.Err() == nil {
 		p.observe(hub, err)
 	}
+	w.answer(answer{hub, err, false})
+}
+
+// answer tells the call, unless it has returned.
+func (w *publication) answer(a answer) {
 	select {
-	case w.answers <- answer{hub, err}:
+	case w.answers <- a:
 	case <-w.settled:
-	}
-}
-
-func busy(err error) bool {
-	var r *Refusal
-	return errors.As(err, &r) && r.Reason == RefusedBusy
-}
-
-// pause waits a moment and reports whether the call is still open.
-func pause(settled <-chan struct{}) bool {
-	t := time.NewTimer(busyPause + rand.N(busyPause))
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-settled:
-		return false
 	}
 }

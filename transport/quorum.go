@@ -3,6 +3,7 @@
 package transport
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/streembit/edge"
@@ -13,6 +14,7 @@ import (
 type Receipt struct {
 	Targets []fleet.Grant // the hubs that its bucket belongs to, from the signed list
 	Acked   []edge.ID     // those that fsynced it
+	Past    []edge.ID     // those that let its part of the chain go, and take it no more
 	Errors  []error       // why others did not, a *Refusal or one that wraps ErrUnreachable
 }
 
@@ -33,8 +35,32 @@ func (r Receipt) Published() bool {
 // Forgettable reports whether the device may drop its own copy: published and on at least two hubs.
 func (r Receipt) Forgettable() bool { return r.Published() && len(r.Acked) >= 2 }
 
+// Gone reports whether the device may drop its own copy although too few hubs have one: enough of them have it, or say that it is past, which the device
+// cannot change. Either they had it and its time was over, or it comes too late. One hub alone is not believed, unless there is no other.
+func (r Receipt) Gone() bool {
+	if len(r.Past) == 0 {
+		return false
+	}
+	all := Receipt{Targets: r.Targets, Acked: slices.Concat(r.Acked, r.Past)}
+	return all.Forgettable() || len(r.Targets) == 1
+}
+
 // Complete reports whether every hub of the bucket has it.
 func (r Receipt) Complete() bool { return len(r.Acked) == len(r.Targets) }
+
+// because adds why hubs do not have it.
+func (r Receipt) because(errs []error) Receipt {
+	r.Errors = errs
+	for _, err := range errs {
+		if why, ok := errors.AsType[*Refusal](err); ok && why.Reason == RefusedPast && slices.Contains(r.ids(), why.Hub) {
+			r.Past = append(r.Past, why.Hub)
+		}
+	}
+	return r
+}
+
+// Sites returns on how many sites the copies are, and on how many they could be; hubs without a label count as one site.
+func (r Receipt) Sites() (copies, hubs int) { return r.sites(r.Acked), r.sites(r.ids()) }
 
 func (r Receipt) ids() []edge.ID {
 	ids := make([]edge.ID, 0, len(r.Targets))
@@ -44,7 +70,7 @@ func (r Receipt) ids() []edge.ID {
 	return ids
 }
 
-// sites counts the different site labels of the hubs; hubs without a label count as one site.
+// sites counts the different site labels of the hubs.
 func (r Receipt) sites(ids []edge.ID) int {
 	seen := map[string]bool{}
 	for _, t := range r.Targets {
