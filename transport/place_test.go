@@ -68,6 +68,12 @@ func TestPlaceAgainstOracle(t *testing.T) {
 			if !slices.Equal(given, hubs) {
 				t.Fatal("Place changed what it was given")
 			}
+			placing, bucket := transport.NewPlacing(hubs), transport.SpotOf(key)
+			for _, id := range append(hubs, edge.ID{1}) {
+				if placing.Holds(bucket, id) != slices.Contains(want, id) {
+					t.Fatalf("%d hubs, key %s: Placing says otherwise of %s", n, key, id)
+				}
+			}
 		}
 	}
 }

@@ -6,7 +6,6 @@
 package transport
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -91,20 +90,15 @@ func (h Held) Last() (seq uint64, ok bool) {
 // Place returns the hubs that a bucket's copies live on, closest first: XOR distance between SHA-256(key) and
 // SHA-256(peer id), which is kad-dht's metric, so a DHT look-up for the key walks towards the same hubs.
 func Place(key journal.Hash, hubs []edge.ID) []edge.ID {
-	target := sha256.Sum256([]byte(key.DHTName()))
 	type placed struct {
-		id   edge.ID
-		dist [sha256.Size]byte
+		id edge.ID
+		at Spot
 	}
-	all := make([]placed, 0, len(hubs))
+	all, bucket := make([]placed, 0, len(hubs)), SpotOf(key)
 	for _, id := range hubs {
-		p := placed{id: id, dist: sha256.Sum256(id.Bytes())}
-		for i := range p.dist {
-			p.dist[i] ^= target[i]
-		}
-		all = append(all, p)
+		all = append(all, placed{id: id, at: spotOfHub(id)})
 	}
-	slices.SortFunc(all, func(a, b placed) int { return slices.Compare(a.dist[:], b.dist[:]) })
+	slices.SortFunc(all, func(a, b placed) int { return bucket.compare(a.at, b.at) })
 	out := make([]edge.ID, 0, min(len(all), MaxCopies))
 	for _, p := range all[:min(len(all), MaxCopies)] {
 		out = append(out, p.id)

@@ -6,14 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"syscall"
 	"time"
 
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/journal"
 	"github.com/streembit/edge/journal/wal"
-	"github.com/streembit/edge/transport"
 )
 
 // After an error of the disk the log is opened again by the first Put that comes after a pause between these.
@@ -21,100 +19,6 @@ const (
 	minDelay = time.Second
 	maxDelay = time.Minute
 )
-
-// loading is an index while the log is read.
-type loading struct {
-	store   *Store
-	fleet   journal.FleetID
-	chains  map[journal.Chain]*held
-	forks   []journal.Fork
-	forked  map[journal.Chain][]uint64
-	used    map[edge.ID]int64
-	skipped uint64
-}
-
-// load opens the log and builds the index anew. The caller has the store to himself or holds disk for writing.
-func (s *Store) load(ctx context.Context) error {
-	l := &loading{store: s, fleet: s.o.Fleet().ID(), chains: map[journal.Chain]*held{}, forked: map[journal.Chain][]uint64{},
-		used: map[edge.ID]int64{}}
-	log, rec, err := wal.Open(s.dir, wal.Options{FileSize: maxFile, MaxFrame: journal.MaxSegment + 1, Quota: s.o.Quota,
-		Logger: s.o.Logger, Wrap: s.o.Wrap}, func(p wal.Pos, frame []byte) error {
-		l.frame(p, frame)
-		return ctx.Err()
-	})
-	if err != nil {
-		return fmt.Errorf("store: opening: %w", err)
-	}
-	if rec.Dropped > 0 || l.skipped > 0 {
-		s.o.Logger.Warn("store: parts of the log are not readable", "dir", s.dir, "bytes", rec.Dropped, "reason", rec.Reason,
-			"skipped_frames", l.skipped)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for c, old := range s.chains { // puts under way go on
-		if len(old.flights) > 0 {
-			l.chain(c).flights = old.flights
-		}
-	}
-	s.log, s.failed = log, nil
-	s.chains, s.forks, s.forked = l.chains, l.forks, l.forked
-	s.stats.Skipped = l.skipped
-	s.shares.set(l.used)
-	for f := range s.followers { // a write that failed may be durable all the same
-		for c := range s.chains {
-			f.tell(c, transport.Span{}, true)
-		}
-	}
-	return nil
-}
-
-func (l *loading) frame(p wal.Pos, frame []byte) {
-	if err := l.take(p, frame); err != nil {
-		l.skipped++
-		l.store.o.Logger.Warn("store: frame skipped", "dir", l.store.dir, "at", p.String(), "err", err)
-	}
-}
-
-func (l *loading) take(p wal.Pos, frame []byte) error {
-	if frame[0] == frameFork {
-		var f journal.Fork
-		if err := journal.Decode(frame[1:], &f); err != nil {
-			return err
-		}
-		c, seq, err := f.Prove(l.fleet)
-		if err != nil {
-			return err
-		}
-		f.A, f.B = slices.Clone(f.A), slices.Clone(f.B)
-		l.used[c.Device] += int64(len(frame))
-		l.forks, l.forked[c] = append(l.forks, f), append(l.forked[c], seq)
-		return nil
-	}
-	raw, err := segmentOf(frame)
-	if err != nil {
-		return err
-	}
-	h, hash, _, err := peek(raw)
-	if err != nil {
-		return err
-	}
-	if h.Chain.Fleet != l.fleet {
-		return fmt.Errorf("store: segment of fleet %s: %w", h.Chain.Fleet, journal.ErrWrongFleet)
-	}
-	l.used[h.Chain.Device] += int64(len(frame))
-	// Of two in one place the later one counts: it was taken in because the first was damaged, or did not count any more.
-	l.chain(h.Chain).replace(h.Seq, entry{hash: hash, file: uint32(p.File), off: uint32(p.Off)})
-	return nil
-}
-
-func (l *loading) chain(c journal.Chain) *held {
-	h := l.chains[c]
-	if h == nil {
-		h = &held{chain: c, flights: map[uint64]*flight{}}
-		l.chains[c] = h
-	}
-	return h
-}
 
 // reopen opens a log again that failed, once its pause is over; other Puts are refused meanwhile.
 func (s *Store) reopen(ctx context.Context) error {
@@ -153,12 +57,27 @@ func (s *Store) fail(err error) {
 	s.o.Logger.Error("store: disk error, nothing is taken until the log is opened again", "dir", s.dir, "err", err, "pause", s.delay)
 }
 
-// append makes a frame that signer is charged with durable, and calls settle with its place before the log can be replaced.
-func (s *Store) append(ctx context.Context, signer edge.ID, frame []byte, reserve int64, settle func(wal.Pos)) error {
+// write is frames on their way to the log.
+type write struct {
+	frames [][]byte
+	signer edge.ID         // charged for them; the zero ID = nobody
+	room   int64           // bytes of the quota that they must leave
+	settle func([]wal.Pos) // called with their places before the log can be replaced, or cleaned
+}
+
+func (w *write) size() (n int64) {
+	for _, f := range w.frames {
+		n += int64(len(f))
+	}
+	return n
+}
+
+// append makes frames durable.
+func (s *Store) append(ctx context.Context, w write) error {
 	if err := s.ready(ctx); err != nil {
 		return err
 	}
-	err := s.tryAppend(ctx, signer, frame, reserve, settle)
+	err := s.tryAppend(ctx, &w)
 	if errors.Is(err, wal.ErrFailed) {
 		s.disk.Lock()
 		if s.failed == nil && !s.isClosed() {
@@ -185,7 +104,7 @@ func (s *Store) ready(ctx context.Context) error {
 	return nil
 }
 
-func (s *Store) tryAppend(ctx context.Context, signer edge.ID, frame []byte, reserve int64, settle func(wal.Pos)) error {
+func (s *Store) tryAppend(ctx context.Context, w *write) error {
 	s.disk.RLock()
 	defer s.disk.RUnlock()
 	if s.isClosed() {
@@ -194,43 +113,90 @@ func (s *Store) tryAppend(ctx context.Context, signer edge.ID, frame []byte, res
 	if s.failed != nil {
 		return s.failed
 	}
+	n := w.size()
 	if s.o.Quota > 0 {
-		size, n := s.log.Size(), int64(len(frame))
-		if size+n > s.o.Quota-reserve {
+		size := s.log.Size()
+		if size+n > s.o.Quota-w.room {
 			return fmt.Errorf("%w: %d bytes of %d are used", wal.ErrFull, size, s.o.Quota)
 		}
-		if err := s.shares.take(signer, n, s.o.Quota-reserve-size-n); err != nil {
-			return err
+		if w.signer != (edge.ID{}) {
+			if err := s.shares.take(w.signer, n, s.o.Quota-w.room-size-n); err != nil {
+				return err
+			}
 		}
+	} else if w.signer != (edge.ID{}) {
+		s.shares.charge(w.signer, n)
 	}
-	// Once handed to the log the frame may become durable whatever the caller does, so its place must be learnt.
-	pos, err := s.log.Append(context.WithoutCancel(ctx), frame)
+	// Once handed to the log the frames may become durable whatever the caller does, so their places must be learnt.
+	pos, err := s.log.Append(context.WithoutCancel(ctx), w.frames...)
 	if err != nil {
-		if s.o.Quota > 0 {
-			s.shares.give(signer, int64(len(frame)))
+		if w.signer != (edge.ID{}) {
+			s.shares.give(w.signer, n)
 		}
 		return err
 	}
-	settle(pos[0])
+	w.settle(pos)
 	return nil
 }
 
-// read returns a segment, or nil when it cannot be read back any more: then it is not held from now on.
-func (s *Store) read(chain journal.Chain, seq uint64, e entry) ([]byte, error) {
-	frame, err := s.readFrame(e.pos())
-	if err == nil {
-		return segmentOf(frame)
+// fileSize is how much a file of the log takes, in bytes: space is given back by whole files.
+func (s *Store) fileSize() int64 {
+	if s.o.Quota == 0 {
+		return maxFile
 	}
-	if !errors.Is(err, wal.ErrCorrupt) && !errors.Is(err, wal.ErrGone) && !errors.Is(err, syscall.EIO) {
-		return nil, fmt.Errorf("store: reading seq %d of %s: %w", seq, chain, err)
+	return min(max(s.o.Quota/64, minFile), maxFile)
+}
+
+// moving is what of the quota is left for moving what counts out of a file, and for the words of retention: so that a full hub can let go.
+func (s *Store) moving() int64 {
+	if s.o.Quota == 0 {
+		return 0
 	}
+	return s.fileSize()
+}
+
+// reserve is what of the quota segments may not take.
+func (s *Store) reserve() int64 { return s.moving() + min(s.o.Quota/16, 1<<20) }
+
+// read returns a segment and when it was first received, or nil when it is not held any more, or cannot be read back: then it is not held from
+// now on.
+func (s *Store) read(chain journal.Chain, seq uint64, e entry) ([]byte, int64, error) {
+	for {
+		frame, err := s.readFrame(e.pos())
+		if err == nil {
+			received, raw, err := segmentOf(frame)
+			if seconds(received) != e.received { // dated later
+				received = int64(e.received) * 1000
+			}
+			return raw, received, err
+		}
+		if !errors.Is(err, wal.ErrCorrupt) && !errors.Is(err, wal.ErrGone) && !errors.Is(err, syscall.EIO) {
+			return nil, 0, fmt.Errorf("store: reading seq %d of %s: %w", seq, chain, err)
+		}
+		now, moved := s.missing(chain, seq, e, err)
+		if !moved {
+			return nil, 0, nil
+		}
+		e = now
+	}
+}
+
+// missing notes that a segment could not be read, unless it was moved meanwhile.
+func (s *Store) missing(chain journal.Chain, seq uint64, e entry, cause error) (now entry, moved bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if h := s.chains[chain]; h != nil && h.remove(seq, e) {
-		s.stats.Damaged++
-		s.o.Logger.Error("store: segment is damaged on disk and counts as not held", "chain", chain.String(), "seq", seq, "err", err)
+	h := s.chains[chain]
+	if h == nil {
+		return entry{}, false
 	}
-	return nil, nil
+	if now, ok := h.get(seq); ok && now.hash == e.hash && now != e {
+		return now, true
+	}
+	if s.remove(h, seq, e) {
+		s.stats.Damaged++
+		s.o.Logger.Error("store: segment is damaged on disk and counts as not held", "chain", chain.String(), "seq", seq, "err", cause)
+	}
+	return entry{}, false
 }
 
 func (s *Store) readFrame(p wal.Pos) ([]byte, error) {

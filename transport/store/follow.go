@@ -93,15 +93,15 @@ func (s *Store) nextNews(f *follower) (transport.Held, bool) {
 		f.order = f.order[1:]
 		n := f.news[c]
 		delete(f.news, c)
-		h := transport.Held{Chain: c, Spans: n.spans}
-		if n.all && s.chains[c] != nil {
-			h.Spans = s.chains[c].spans()
+		h := s.chains[c]
+		if h == nil {
+			continue // all of it is damaged: nothing to fetch
 		}
-		if s.chains[c] != nil {
-			h.Spans = s.scope(c).clip(s.chains[c], h.Spans)
+		if n.all {
+			n.spans = h.spans()
 		}
-		if len(h.Spans) > 0 {
-			return h, true
+		if told := h.told(s.scope(c).clip(h, n.spans)); len(told.Spans) > 0 {
+			return told, true
 		}
 	}
 	return transport.Held{}, false

@@ -3,6 +3,7 @@
 package store
 
 import (
+	"math"
 	"math/bits"
 	"slices"
 
@@ -11,20 +12,36 @@ import (
 	"github.com/streembit/edge/transport"
 )
 
-// entry is one segment held: 40 bytes, so that a million of them stay below 50 MB.
-type entry struct {
-	hash journal.Hash
+// spot is where a frame is.
+type spot struct {
 	file uint32
 	off  uint32 // maxFile keeps offsets far below 4 GiB
+	size uint32 // bytes of the frame
 }
 
-func (e entry) pos() wal.Pos { return wal.Pos{File: uint64(e.file), Off: int64(e.off)} }
+func (p spot) pos() wal.Pos { return wal.Pos{File: uint64(p.file), Off: int64(p.off)} }
+
+func spotAt(p wal.Pos, size int) spot {
+	return spot{file: uint32(p.File), off: uint32(p.Off), size: uint32(size)}
+}
+
+// entry is one segment held: 48 bytes, so that a million of them stay below 60 MB.
+type entry struct {
+	hash journal.Hash
+	spot
+	received uint32 // s since 1970, rounded up; 0 = not known
+}
+
+// seconds rounds up, so that nothing gets older by it.
+func seconds(ms int64) uint32 { return uint32(min((ms+999)/1000, math.MaxUint32)) }
 
 // block is what is held of one bucket. A hub has whole buckets or nothing, so blocks are full as a rule.
 type block struct {
 	index   uint64
 	mask    uint64  // bit i: seq index*BucketSize+i is held
 	entries []entry // of the set bits, in order
+	sum     journal.Hash
+	at      *transport.Spot // where its hubs are looked for; nil = not computed yet
 }
 
 // flight is a segment on its way to the disk.
@@ -36,8 +53,18 @@ type flight struct {
 // held is the index of one chain. Store.mu guards it.
 type held struct {
 	chain   journal.Chain
-	blocks  []block // by index
+	blocks  []block  // by index
+	epochs  []uint64 // that what is held belongs to, by the seq of their first segment, in order; some may be of what was held once
 	flights map[uint64]*flight
+	past    past
+}
+
+// past is what was held of a chain once and is not any more.
+type past struct {
+	floor uint64 // all below
+	why   transport.Past
+	last  journal.Link // of the last segment below that was held; only if floor > 0
+	at    spot         // of the floorRecord
 }
 
 func (h *held) block(seq uint64) (int, bool) {
@@ -71,6 +98,17 @@ func (h *held) get(seq uint64) (entry, bool) {
 	return b.entries[rank], true
 }
 
+// before returns the hash of what stands before seq, if that is known.
+func (h *held) before(seq uint64) (hash journal.Hash, ok bool) {
+	if seq == 0 {
+		return hash, false
+	}
+	if e, held := h.get(seq - 1); held {
+		return e.hash, true
+	}
+	return h.past.last.Hash, h.past.floor > 0 && h.past.last.Seq == seq-1
+}
+
 // put notes a segment; it reports false, and changes nothing, when the seq is held already.
 func (h *held) put(seq uint64, e entry) bool {
 	i, ok := h.block(seq)
@@ -84,17 +122,36 @@ func (h *held) put(seq uint64, e entry) bool {
 	}
 	b.mask |= bit
 	b.entries = slices.Insert(b.entries, rank, e)
+	b.digest(seq, e.hash)
 	return true
 }
 
-// replace notes a segment in place of the one that is held, if any.
-func (h *held) replace(seq uint64, e entry) {
+// digest adds a segment to the sum of a block, or takes it out of it.
+func (b *block) digest(seq uint64, hash journal.Hash) {
+	for i, x := range transport.Digest(seq, hash) {
+		b.sum[i] ^= x
+	}
+}
+
+// note notes that a segment that is held belongs to an epoch.
+func (h *held) note(epoch uint64) {
+	if i, known := slices.BinarySearch(h.epochs, epoch); !known {
+		h.epochs = slices.Insert(h.epochs, i, epoch)
+	}
+}
+
+// replace notes a segment in place of the one that is held, if any, and returns that.
+func (h *held) replace(seq uint64, e entry) (old entry, was bool) {
 	if h.put(seq, e) {
-		return
+		return entry{}, false
 	}
 	i, _ := h.block(seq)
-	_, rank := h.blocks[i].place(seq)
-	h.blocks[i].entries[rank] = e
+	b := &h.blocks[i]
+	_, rank := b.place(seq)
+	old, b.entries[rank] = b.entries[rank], e
+	b.digest(seq, old.hash)
+	b.digest(seq, e.hash)
+	return old, true
 }
 
 // remove forgets a segment that cannot be read any more, if it still is what the caller saw.
@@ -107,6 +164,7 @@ func (h *held) remove(seq uint64, seen entry) bool {
 	bit, rank := b.place(seq)
 	b.mask &^= bit
 	b.entries = slices.Delete(b.entries, rank, rank+1)
+	b.digest(seq, seen.hash)
 	if b.mask == 0 {
 		h.blocks = slices.Delete(h.blocks, i, i+1)
 	}

@@ -19,7 +19,18 @@ import (
 // through. Segments are proven in the caller's goroutine and share fsyncs, so many Puts at a time are cheapest. Put keeps
 // no reference to segment.
 func (s *Store) Put(ctx context.Context, segment []byte) error {
-	err := s.put(ctx, segment)
+	return s.counted(s.put(ctx, segment, func(*journal.Segment) int64 {
+		received, _ := s.clock.read()
+		return received
+	}, s.rates))
+}
+
+// PutDated implements transport.Mirror: it is Put of a segment that another hub received then, in ms since 1970, and no rate limits it.
+func (s *Store) PutDated(ctx context.Context, segment []byte, received int64) error {
+	return s.counted(s.put(ctx, segment, func(seg *journal.Segment) int64 { return s.believe(seg, received) }, nil))
+}
+
+func (s *Store) counted(err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err == nil {
@@ -34,7 +45,7 @@ func (s *Store) refuse(reason transport.Reason, detail string) error {
 	return &transport.Refusal{Hub: s.o.Self, Reason: reason, Detail: detail}
 }
 
-func (s *Store) put(ctx context.Context, segment []byte) error {
+func (s *Store) put(ctx context.Context, segment []byte, received func(*journal.Segment) int64, limit *rates) error {
 	if s.isClosed() {
 		return fmt.Errorf("store: putting: %w", ErrClosed)
 	}
@@ -46,13 +57,20 @@ func (s *Store) put(ctx context.Context, segment []byte) error {
 	if err != nil || fl == nil {
 		return err
 	}
-	err = s.append(ctx, seg.Chain.Device, frameOf(frameSegment, segment), s.reserve(), func(p wal.Pos) { s.settle(seg, p) })
-	s.land(seg, fl)
+	defer s.land(seg, fl)
+	if !limit.allow(seg.Chain.Device, len(segment)) {
+		return s.refuse(transport.RefusedRate, fmt.Sprintf("%s writes more than %.0f bytes a second", seg.Chain.Device, float64(limit.limit)))
+	}
+	ms := received(seg)
+	frame, past := timeFrame(frameDated, ms, segment), false
+	err = s.append(ctx, write{frames: [][]byte{frame}, signer: seg.Chain.Device, room: s.reserve(), settle: func(at []wal.Pos) {
+		past = !s.settle(seg, entry{hash: seg.Hash, spot: spotAt(at[0], len(frame)), received: seconds(ms)})
+	}})
+	if err == nil && past {
+		return s.refuse(transport.RefusedPast, fmt.Sprintf("seq %d of %s was let go meanwhile", seg.Seq, seg.Chain))
+	}
 	return s.answer(err)
 }
-
-// reserve is what of the quota segments may not take.
-func (s *Store) reserve() int64 { return min(s.o.Quota/16, 1<<20) }
 
 // answer turns an error of the log into a refusal.
 func (s *Store) answer(err error) error {
@@ -91,6 +109,7 @@ type decision struct {
 	wait   chan struct{} // another Put decides first
 	rival  *entry        // another segment stands in the place …
 	yields bool          // … and a revocation says that it is not the one that counts
+	past   *past         // the last segment that was let go contradicts seg
 	next   *entry        // this successor must be seen to name seg as its predecessor
 	err    error
 }
@@ -115,6 +134,8 @@ func (s *Store) claim(ctx context.Context, seg *journal.Segment) (*flight, error
 				return nil, err
 			}
 			displaced = *d.rival
+		case d.past != nil:
+			return nil, s.forkPast(ctx, seg, *d.past)
 		case d.next != nil:
 			if err := s.checkNext(seg, *d.next); err != nil {
 				return nil, err
@@ -129,10 +150,9 @@ func (s *Store) claim(ctx context.Context, seg *journal.Segment) (*flight, error
 func (s *Store) tryClaim(seg *journal.Segment, cut scope, linked, displaced entry) decision {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h := s.chains[seg.Chain]
-	if h == nil {
-		h = &held{chain: seg.Chain, flights: map[uint64]*flight{}}
-		s.chains[seg.Chain] = h
+	h := s.chain(seg.Chain)
+	if seg.Seq < h.past.floor {
+		return s.refusePast(h, seg)
 	}
 	rival, taken := h.get(seg.Seq)
 	vouched := cut.vouches(h, seg)
@@ -145,7 +165,7 @@ func (s *Store) tryClaim(seg *journal.Segment, cut scope, linked, displaced entr
 	if wait := h.contested(seg); wait != nil {
 		return decision{wait: wait}
 	}
-	if e, ok := h.get(seg.Seq - 1); ok && seg.Seq > 0 && e.hash != seg.Prev && !vouched {
+	if hash, ok := h.before(seg.Seq); ok && hash != seg.Prev && !vouched {
 		return decision{err: s.refuse(transport.RefusedFork, fmt.Sprintf("seq %d does not continue the seq %d that is held", seg.Seq, seg.Seq-1))}
 	}
 	if e, ok := h.get(seg.Seq + 1); ok && seg.Seq+1 != 0 && e != linked && !cut.ends(seg.Seq) {
@@ -175,7 +195,7 @@ func (h *held) contested(seg *journal.Segment) chan struct{} {
 
 // checkNext refuses seg if its successor, which is held, names another predecessor.
 func (s *Store) checkNext(seg *journal.Segment, next entry) error {
-	raw, err := s.read(seg.Chain, seg.Seq+1, next)
+	raw, _, err := s.read(seg.Chain, seg.Seq+1, next)
 	if err != nil || raw == nil { // unreadable: it is not held any more
 		return s.answer(err)
 	}
@@ -189,16 +209,22 @@ func (s *Store) checkNext(seg *journal.Segment, next entry) error {
 	return nil
 }
 
-// settle notes that a segment is durable at p.
-func (s *Store) settle(seg *journal.Segment, p wal.Pos) {
+// settle notes that a segment is durable. It reports false if its place is past by now.
+func (s *Store) settle(seg *journal.Segment, e entry) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h := s.chains[seg.Chain]                                                            // a chain with a flight is never taken out
-	h.replace(seg.Seq, entry{hash: seg.Hash, file: uint32(p.File), off: uint32(p.Off)}) // another one only where a revocation vouches for seg
-	if e, ok := h.get(seg.Seq - 1); ok && seg.Seq > 0 && e.hash != seg.Prev {
-		h.remove(seg.Seq-1, e) // of a branch that does not count
+	h := s.chains[seg.Chain] // a chain with a flight is never taken out
+	s.written(e.spot)
+	if seg.Seq < h.past.floor {
+		s.shares.give(seg.Chain.Device, int64(e.size))
+		return false
+	}
+	s.keep(h, seg.Seq, epochOf(&seg.Header), e) // instead of another one only where a revocation vouches for seg
+	if before, ok := h.get(seg.Seq - 1); ok && seg.Seq > 0 && before.hash != seg.Prev {
+		s.remove(h, seg.Seq-1, before) // of a branch that does not count
 	}
 	s.announce(seg.Chain, seg.Seq)
+	return true
 }
 
 // land ends a flight, whether it reached the disk or not.
@@ -208,15 +234,13 @@ func (s *Store) land(seg *journal.Segment, fl *flight) {
 	close(fl.done)
 	h := s.chains[seg.Chain]
 	delete(h.flights, seg.Seq)
-	if len(h.flights) == 0 && len(h.blocks) == 0 {
-		delete(s.chains, seg.Chain)
-	}
+	s.tidy(h)
 }
 
 // fork answers a segment whose place is taken by another, and keeps the proof. It returns nil when the other one turns
 // out to be unreadable: then the place is free.
 func (s *Store) fork(ctx context.Context, seg *journal.Segment, rival entry) error {
-	raw, err := s.read(seg.Chain, seg.Seq, rival)
+	raw, _, err := s.read(seg.Chain, seg.Seq, rival)
 	if err != nil || raw == nil {
 		return s.answer(err)
 	}
@@ -224,36 +248,42 @@ func (s *Store) fork(ctx context.Context, seg *journal.Segment, rival entry) err
 	if err != nil {
 		return s.refuse(transport.RefusedFailed, err.Error())
 	}
-	proof := journal.Fork{A: signed, B: slices.Clone(seg.SignedHeader())}
-	if err := s.keepProof(ctx, seg, proof); err != nil {
+	return s.provenFork(ctx, seg, signed)
+}
+
+// provenFork answers a segment that a signed header contradicts, and keeps the two as a proof.
+func (s *Store) provenFork(ctx context.Context, seg *journal.Segment, signed []byte) error {
+	if err := s.keepProof(ctx, seg, journal.Fork{A: slices.Clone(signed), B: slices.Clone(seg.SignedHeader())}); err != nil {
 		s.o.Logger.Error("store: proof of a fork could not be kept", "chain", seg.Chain.String(), "seq", seg.Seq, "err", err)
 	}
 	return s.refuse(transport.RefusedFork, fmt.Sprintf("another segment stands at seq %d of %s", seg.Seq, seg.Chain))
 }
 
 // keepProof makes the first proof for a place durable.
-func (s *Store) keepProof(ctx context.Context, seg *journal.Segment, proof journal.Fork) error {
-	if _, _, err := proof.Prove(seg.Chain.Fleet); err != nil {
+func (s *Store) keepProof(ctx context.Context, seg *journal.Segment, proved journal.Fork) error {
+	if _, _, err := proved.Prove(seg.Chain.Fleet); err != nil {
 		return err
 	}
-	enc, err := journal.Encode(proof)
+	enc, err := journal.Encode(proved)
 	if err != nil {
 		return err
 	}
-	s.proofs.Lock() // one at a time, so that a place gets one proof
-	defer s.proofs.Unlock()
+	s.proving.Lock() // one at a time, so that a place gets one proof
+	defer s.proving.Unlock()
 	s.mu.Lock()
 	known := s.forked[seg.Chain]
 	s.mu.Unlock()
 	if len(known) >= maxForks || slices.Contains(known, seg.Seq) {
 		return nil
 	}
-	return s.append(ctx, seg.Chain.Device, frameOf(frameFork, enc), 0, func(wal.Pos) {
+	frame := frameOf(frameFork, enc)
+	return s.append(ctx, write{frames: [][]byte{frame}, signer: seg.Chain.Device, room: s.moving(), settle: func(at []wal.Pos) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.forks = append(s.forks, proof)
-		s.forked[seg.Chain] = append(s.forked[seg.Chain], seg.Seq)
+		p := proof{fork: proved, chain: seg.Chain, seq: seg.Seq, at: spotAt(at[0], len(frame))}
+		s.written(p.at)
+		s.ledger.prove(p)
 		s.o.Logger.Error("store: FORK: a device signed two segments for one place; its key was cloned or its log rolled back",
 			"chain", seg.Chain.String(), "seq", seg.Seq, "device", seg.Chain.Device.String())
-	})
+	}})
 }

@@ -15,7 +15,8 @@ import (
 // device has 80 % of the quota.
 const greed = 4
 
-// shares counts the bytes on disk by who signed them. Safe for concurrent use.
+// shares counts the bytes that are kept on disk by who signed them; what was let go does not count, though its space may come back later. Safe for
+// concurrent use.
 type shares struct {
 	mu   sync.Mutex
 	used map[edge.ID]int64
@@ -32,18 +33,18 @@ func (s *shares) take(id edge.ID, n, free int64) error {
 	return nil
 }
 
-// give takes back what take counted.
+// charge counts n bytes more for a signer that are there already.
+func (s *shares) charge(id edge.ID, n int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.used[id] += n
+}
+
+// give takes back what take or charge counted.
 func (s *shares) give(id edge.ID, n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.used[id] -= n; s.used[id] <= 0 {
 		delete(s.used, id)
 	}
-}
-
-// set replaces the counts.
-func (s *shares) set(used map[edge.ID]int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.used = used
 }

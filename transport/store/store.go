@@ -29,16 +29,20 @@ import (
 var ErrClosed = errors.New("store is closed")
 
 const (
-	maxFile  = 64 << 20 // bytes of one file of the log
-	maxForks = 16       // proofs kept per chain: one is enough, and a cloned device must not fill the disk with them
+	maxFile  = 64 << 20 // bytes of one file of the log: a 64th of the quota, between these
+	minFile  = 4 << 10
+	maxForks = 16 // proofs kept per chain: one is enough, and a cloned device must not fill the disk with them
 )
 
 // Options of a store.
 type Options struct {
 	Fleet  func() *fleet.Fleet // asked anew for each segment
 	Self   edge.ID             // the hub, named in refusals
-	Quota  int64               // bytes on disk; 0 = until the disk is full. A 16th, at most 1 MiB, is kept for fork proofs.
+	Quota  int64               // bytes on disk; 0 = until the disk is full. A 16th, at most 1 MiB, is kept for fork proofs, and a 64th for giving space back.
 	Logger *slog.Logger        // nil = nowhere
+	// Now returns the time, in ms since 1970, while it is believed. nil = never: then nothing is ever let go for its age.
+	Now  func() (ms int64, ok bool)
+	Rate int64 // bytes a second that one signer may write, and 256 s worth of it at once; repair is not limited by it. 0 = no limit
 	// Wrap stands between the log and its files (wal.Options.Wrap); tests make disks fail with it.
 	Wrap func(wal.File) wal.File
 }
@@ -71,13 +75,13 @@ type Store struct {
 	delay     time.Duration
 	reopening atomic.Bool
 
-	shares    shares
-	proofs    sync.Mutex // one fork proof is written at a time
-	mu        sync.Mutex
-	chains    map[journal.Chain]*held
+	clock   clock
+	rates   *rates
+	proving sync.Mutex // one fork proof is written at a time
+
+	mu sync.Mutex
+	*ledger
 	followers map[*follower]struct{}
-	forks     []journal.Fork
-	forked    map[journal.Chain][]uint64 // seqs of forks
 	stats     Stats
 }
 
@@ -90,11 +94,13 @@ func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Store{o: o, dir: dir, closed: make(chan struct{}), followers: map[*follower]struct{}{}}
+	s := &Store{o: o, dir: dir, closed: make(chan struct{}), followers: map[*follower]struct{}{},
+		clock: clock{now: o.Now, logger: o.Logger}, rates: newRates(o.Rate)}
 	s.stats.Refused = map[transport.Reason]uint64{}
 	if err := s.load(ctx); err != nil {
 		return nil, err
 	}
+	s.clock.resume(s.ledger.clock)
 	return s, nil
 }
 
@@ -139,8 +145,9 @@ func (s *Store) Held(ctx context.Context, device edge.ID) ([]transport.Held, err
 		if device != (edge.ID{}) && c.Device != device {
 			continue
 		}
-		if spans := s.scope(c).clip(h, h.spans()); len(spans) > 0 {
-			out = append(out, transport.Held{Chain: c, Spans: spans})
+		cut := s.scope(c)
+		if spans := cut.clip(h, h.spans()); len(spans) > 0 || h.past.floor > 0 && cut.ok {
+			out = append(out, h.told(spans))
 		}
 	}
 	slices.SortFunc(out, func(a, b transport.Held) int { return compareChains(a.Chain, b.Chain) })
@@ -157,9 +164,19 @@ func compareChains(a, b journal.Chain) int {
 	return slices.Compare(a.Incarnation[:], b.Incarnation[:])
 }
 
+// told is what others are told of a chain.
+func (h *held) told(spans []transport.Span) transport.Held {
+	return transport.Held{Chain: h.chain, Spans: spans, Floor: h.past.floor, Past: h.past.why}
+}
+
 // Fetch calls visit, in ascending order, for each segment of the span that is held; the bytes are visit's to keep. What
 // cannot be read back is logged and counts as not held from then on. An error of visit, or of ctx, ends it.
 func (s *Store) Fetch(ctx context.Context, chain journal.Chain, span transport.Span, visit func(segment []byte) error) error {
+	return s.FetchDated(ctx, chain, span, func(segment []byte, _ int64) error { return visit(segment) })
+}
+
+// FetchDated implements transport.Mirror: it is Fetch with the time of first receipt, in ms since 1970, or 0 where nobody knows it.
+func (s *Store) FetchDated(ctx context.Context, chain journal.Chain, span transport.Span, visit func(segment []byte, received int64) error) error {
 	for seq := span.First; seq <= span.Last; seq++ {
 		cut := s.scope(chain)
 		if err := ctx.Err(); err != nil {
@@ -172,12 +189,12 @@ func (s *Store) Fetch(ctx context.Context, chain journal.Chain, span transport.S
 			return nil
 		}
 		seq = at
-		raw, err := s.read(chain, seq, e)
+		raw, received, err := s.read(chain, seq, e)
 		if err != nil {
 			return err
 		}
 		if raw != nil {
-			if err := visit(raw); err != nil {
+			if err := visit(raw, received); err != nil {
 				return err
 			}
 		}
@@ -201,7 +218,11 @@ func (s *Store) from(chain journal.Chain, seq uint64) (uint64, entry, bool) {
 func (s *Store) Forks(context.Context) []journal.Fork {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Clone(s.forks)
+	var out []journal.Fork
+	for _, p := range s.proofs {
+		out = append(out, p.fork)
+	}
+	return out
 }
 
 // Stats returns the counters.
@@ -220,7 +241,7 @@ func (s *Store) Stats() Stats {
 		st.Segments += n
 		st.Revoked += all - n
 	}
-	st.Quota, st.Forks = s.o.Quota, len(s.forks)
+	st.Quota, st.Forks = s.o.Quota, len(s.proofs)
 	if s.log != nil {
 		st.Bytes, st.MeanSync = s.log.Size(), s.log.Stats().MeanSync
 	}
