@@ -59,7 +59,7 @@ func (n *Node) answerConfirm(ctx context.Context, who edge.ID, s network.Stream,
 	if !mayConfirm(f, who, c.Chain) {
 		return refuse(transport.RefusedNoRight, "proofs are for the device whose segments they are")
 	}
-	run, size, err := n.heldRun(ctx, c)
+	run, size, last, err := n.heldRun(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -70,6 +70,7 @@ func (n *Node) answerConfirm(ctx context.Context, who edge.ID, s network.Stream,
 		return refuse(transport.RefusedBusy, "too much is being handed on")
 	}
 	defer n.taken.Release(size)
+	n.headSoon(last)
 	n.handOn(ctx, c, run, out)
 	return nil
 }
@@ -82,24 +83,51 @@ func (n *Node) readRequestFrame(s network.Stream) ([]byte, error) {
 }
 
 // heldRun returns the segments of the run from this hub's disk, of which nothing may be missing and the last must be the one that was asked for.
-func (n *Node) heldRun(ctx context.Context, c journal.Custody) (run [][]byte, size int64, err error) {
-	var last []byte
+func (n *Node) heldRun(ctx context.Context, c journal.Custody) (run [][]byte, size int64, last *journal.Segment, err error) {
 	err = n.o.Store.Fetch(ctx, c.Chain, transport.Span{First: c.From, Last: c.To}, func(segment []byte) error {
-		last = bytes.Clone(segment)
-		run, size = append(run, last), size+int64(len(last))
+		run, size = append(run, bytes.Clone(segment)), size+int64(len(segment))
 		return nil
 	})
 	if err != nil {
-		return nil, 0, refuse(transport.RefusedFailed, "%v", err)
+		return nil, 0, nil, refuse(transport.RefusedFailed, "%v", err)
 	}
 	if uint64(len(run)) != c.To-c.From+1 {
-		return nil, 0, refuse(transport.RefusedInvalid, "%v", errNotHeld)
+		return nil, 0, nil, refuse(transport.RefusedInvalid, "%v", errNotHeld)
 	}
-	seg, err := journal.OpenFrom(last, c.Chain, c.To)
-	if err != nil || seg.Hash != c.Hash {
-		return nil, 0, refuse(transport.RefusedFork, "%v", errNotHeld)
+	last, err = journal.OpenFrom(run[len(run)-1], c.Chain, c.To)
+	if err != nil || last.Hash != c.Hash {
+		return nil, 0, nil, refuse(transport.RefusedFork, "%v", errNotHeld)
 	}
-	return run, size, nil
+	return run, size, last, nil
+}
+
+// headEvery is the shortest time between two heads that this hub puts for a chain; headLimit is how long the DHT may take.
+const (
+	headEvery = time.Minute
+	headLimit = 30 * time.Second
+)
+
+// headSoon puts the head of a chain whose device leaves that to the hubs.
+func (n *Node) headSoon(last *journal.Segment) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	now := time.Now()
+	if now.Before(n.headDue[last.Chain]) {
+		return
+	}
+	for c, due := range n.headDue {
+		if now.After(due) {
+			delete(n.headDue, c)
+		}
+	}
+	n.headDue[last.Chain] = now.Add(headEvery)
+	n.spawn(func() {
+		ctx, cancel := context.WithTimeout(n.life, headLimit)
+		defer cancel()
+		if err := n.PutHead(ctx, last.SignedHeader()); err != nil {
+			n.log.Debug("head not put, readers ask the holders", "chain", last.Chain, "seq", last.Seq, "err", err)
+		}
+	})
 }
 
 // showProof signs for this hub.

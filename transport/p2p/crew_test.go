@@ -89,9 +89,14 @@ func asHub(w *transporttest.World) func(*p2p.Options) {
 // crew is hubs that know each other's addresses, all of one fleet.
 func crew(t testing.TB, w *transporttest.World) (hubs []*sailor) {
 	t.Helper()
+	return crewWith(t, w, func(journal.SoftKey) func(*p2p.Options) { return asHub(w) })
+}
+
+func crewWith(t testing.TB, w *transporttest.World, options func(journal.SoftKey) func(*p2p.Options)) (hubs []*sailor) {
+	t.Helper()
 	var grants []fleet.Grant
 	for _, h := range w.Hubs {
-		s := sail(t, h, w.Fleet(), asHub(w))
+		s := sail(t, h, w.Fleet(), options(h))
 		hubs = append(hubs, s)
 		g, _ := w.Fleet().Member(h.ID())
 		g.Addrs = s.Addrs()

@@ -33,7 +33,7 @@ func (n *Node) startDHT() error {
 	if n.o.Store != nil {
 		mode = dht.ModeServer
 	}
-	d, err := dht.New(n.host,
+	options := []dht.Option{
 		dht.ProtocolPrefix(dhtPrefix(n.o.Fleet().ID())),
 		dht.Mode(mode), // never auto: a hub behind NAT would stay a client for ever
 		dht.Validator(record.NamespacedValidator{headSpace: headValidator{n.o.Fleet, &n.marks}}),
@@ -44,7 +44,11 @@ func (n *Node) startDHT() error {
 		dht.QueryFilter(n.askable),
 		dht.BootstrapPeersFunc(n.bootstrapPeers),
 		dht.WithCustomMessageSender(newAsker),
-	)
+	}
+	if n.o.Metered {
+		options = append(options, dht.DisableAutoRefresh())
+	}
+	d, err := dht.New(n.host, options...)
 	if err != nil {
 		return fmt.Errorf("p2p: starting DHT: %w", err)
 	}

@@ -52,7 +52,8 @@ type Options struct {
 	Boot    journal.BootID // of this machine; zero = the node takes no part in the detection of clones
 	Version string         // of the program, for people
 	Alarm   func(Alarm)    // called from the node's goroutines, must not block; nil = alarms are only logged
-	Sync    time.Duration  // how often the fleet is compared with the others'. 0 = 3 min
+	Sync    time.Duration  // how often the fleet is compared with the others'. 0 = 3 min; 30 min if Metered
+	Metered bool           // the bytes cost money: a client that keeps to one hub, looks nothing up unasked and leaves heads to the hubs (transport.Metered)
 
 	HeadMaxAge time.Duration // how long a hub keeps a head; must outlive the data. 0 = 30 days
 	KeepAlive  time.Duration // pause after which a fetch or follow stream shows that it lives. 0 = 15 s
@@ -100,6 +101,8 @@ type Node struct {
 	mu     sync.Mutex
 	lanes  map[edge.ID]*lane
 	misses map[edge.ID]miss
+
+	headDue map[journal.Chain]time.Time // when this hub may put a head again for a metered device
 }
 
 // New starts a node. ctx bounds the start only.
@@ -115,7 +118,7 @@ func New(ctx context.Context, o Options) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{lifetime: newLifetime(), o: o, self: o.Signer.ID(), log: o.Logger, lanes: map[edge.ID]*lane{}, misses: map[edge.ID]miss{},
+	n := &Node{lifetime: newLifetime(), o: o, self: o.Signer.ID(), log: o.Logger, lanes: map[edge.ID]*lane{}, misses: map[edge.ID]miss{}, headDue: map[journal.Chain]time.Time{},
 		taken: semaphore.NewWeighted(maxTaken), serving: readings{all: map[*reading]struct{}{}},
 		repairs: repairs{places: semaphore.NewWeighted(repairPlaces), by: map[edge.ID]int{}},
 		marks:   marks{store: o.Store, seen: map[journal.Chain]transport.Head{}}, meetings: meetings{again: map[network.Conn]bool{}},
@@ -158,7 +161,10 @@ func (o *Options) defaults() error {
 	if o.HeadMaxAge == 0 {
 		o.HeadMaxAge = 30 * 24 * time.Hour
 	}
-	if o.Sync == 0 {
+	switch {
+	case o.Sync == 0 && o.Metered:
+		o.Sync = 30 * time.Minute
+	case o.Sync == 0:
 		o.Sync = 3 * time.Minute
 	}
 	if o.KeepAlive == 0 {
@@ -176,6 +182,7 @@ func (n *Node) start() error {
 	}
 	if n.o.Mirror != nil {
 		n.host.SetStreamHandler(repairProtocol, n.serveRepair)
+		n.host.SetStreamHandler(confirmProtocol, n.serveConfirm)
 	}
 	if err := n.startDHT(); err != nil {
 		return err

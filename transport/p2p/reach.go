@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -189,6 +190,9 @@ func (n *Node) seed(ctx context.Context) error {
 // answered: one black-holed address must not hold up the others.
 func (n *Node) dialBootstrap(ctx context.Context) error {
 	hubs := n.bootstrapPeers()
+	if n.o.Metered && len(hubs) > 0 {
+		return n.dialOne(ctx, hubs)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	var dials sync.WaitGroup
 	defer dials.Wait()
@@ -216,13 +220,27 @@ func (n *Node) dialBootstrap(ctx context.Context) error {
 	return fmt.Errorf("p2p: reaching the fleet: %w: %w", transport.ErrUnreachable, errors.Join(errs...))
 }
 
+// dialOne dials the hubs one after the other until one answers: each handshake costs 4 kB. Members of one fleet begin with different ones.
+func (n *Node) dialOne(ctx context.Context, hubs []peer.AddrInfo) error {
+	rand.Shuffle(len(hubs), func(i, j int) { hubs[i], hubs[j] = hubs[j], hubs[i] })
+	var errs []error
+	for _, h := range hubs {
+		err := n.connect(ctx, h)
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	return fmt.Errorf("p2p: reaching the fleet: %w: %w", transport.ErrUnreachable, errors.Join(errs...))
+}
+
 // Bootstrap joins the fleet: it dials hubs that the bundle names and fills the routing table. It wraps
 // transport.ErrUnreachable when none answers; the node goes on trying by itself at each use and every few minutes.
 func (n *Node) Bootstrap(ctx context.Context) error {
 	if n.life.Err() != nil {
 		return fmt.Errorf("p2p: bootstrapping: %w", ErrClosed)
 	}
-	if err := n.dialBootstrap(ctx); err != nil {
+	if err := n.dialBootstrap(ctx); err != nil || n.o.Metered {
 		return err
 	}
 	var err error
