@@ -20,6 +20,8 @@ import (
 // Courier is the way to the hubs over an uplink whose bytes cost money. It is called concurrently.
 type Courier interface {
 	Putter
+	// Connected reports whether a hub can be reached without another handshake.
+	Connected(hub edge.ID) bool
 	// Confirm has a hub that holds the run of want hand it on to the other hubs of its bucket, and visits the signature of each one's custody as it
 	// comes, until visit returns false. storer is what the hub says: only the signature proves it.
 	Confirm(ctx context.Context, hub edge.ID, want journal.Custody, visit func(storer edge.ID, signature []byte) bool) error
@@ -150,7 +152,7 @@ func (m *Metered) order(r Receipt) []edge.ID {
 		switch {
 		case now.Before(m.bench[id].until):
 			return 2
-		case id == m.last:
+		case id == m.last || m.last == (edge.ID{}) && m.to.Connected(id):
 			return 0
 		}
 		return 1

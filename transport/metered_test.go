@@ -31,6 +31,8 @@ type uplink struct {
 	confirms []journal.Custody
 }
 
+func (u *uplink) Connected(edge.ID) bool { return false }
+
 func (u *uplink) Put(_ context.Context, hub edge.ID, raw []byte) error {
 	if u.dead[hub] {
 		return fmt.Errorf("dead: %w", transport.ErrUnreachable)

@@ -42,6 +42,9 @@ func decodeConfirm(raw []byte) (journal.Custody, error) {
 	return c, nil
 }
 
+// Connected reports whether a direct connection to the member is open.
+func (n *Node) Connected(id edge.ID) bool { return n.connected(id) }
+
 // Confirm has a hub that holds a run of this device's segments hand it on to the other hubs of its bucket, and visits each one's signature of
 // its journal.Custody (want with that Storer), unproven, until visit returns false. The error wraps transport.ErrUnreachable, is a *transport.Refusal, or
 // that of ctx; nil means that the hub has no more to show.

@@ -42,11 +42,12 @@ func (n *Node) startDHT() error {
 		dht.AddressFilter(fewAddrs),
 		dht.RoutingTableFilter(n.routable),
 		dht.QueryFilter(n.askable),
-		dht.BootstrapPeersFunc(n.bootstrapPeers),
 		dht.WithCustomMessageSender(newAsker),
 	}
 	if n.o.Metered {
 		options = append(options, dht.DisableAutoRefresh())
+	} else {
+		options = append(options, dht.BootstrapPeersFunc(n.bootstrapPeers)) // which dials two as soon as the table is empty
 	}
 	d, err := dht.New(n.host, options...)
 	if err != nil {
