@@ -21,7 +21,7 @@ import (
 var ErrClone = errors.New("another machine with this key is alive: revoke the key if that is a copy, and enrol this machine anew")
 
 const (
-	patience    = time.Second             // then this side says hello where the other one has not
+	patience    = 5 * time.Second         // then this side says hello where the other one has not
 	gateLimit   = probeLimit + helloLimit // a member's streams wait this long for the hello of their connection
 	probeLimit  = 5 * time.Second         // a connection that gives no answer within this is dead
 	alarmPause  = time.Hour               // no alarm is repeated within this
