@@ -16,7 +16,7 @@ const (
 	// window is how many segments are on their way to hubs at once.
 	window = 32
 	// publishLimit is how long one segment's hubs may take before it is tried again later.
-	publishLimit = time.Minute
+	publishLimit = 2 * time.Minute
 )
 
 // drain brings the outbox to the hubs. One goroutine, run, and one for each segment on its way.

@@ -30,6 +30,7 @@ type config struct {
 	Enroll   enrollConfig   `toml:"enroll"`
 	Board    boardConfig    `toml:"board"`
 	Outbox   outboxConfig   `toml:"outbox"`
+	Uplink   uplinkConfig   `toml:"uplink"`
 	Store    storeConfig    `toml:"store"`
 	Streams  []streamConfig `toml:"stream"`
 	Sensors  []sensorConfig `toml:"sensor"`
@@ -56,6 +57,12 @@ type outboxConfig struct {
 	Quota      size   `toml:"quota"`
 	Durability string `toml:"durability"` // strict, balanced
 	Receipts   string `toml:"receipts"`   // file outside the state folder that notes every published segment
+}
+
+// uplinkConfig is of a device.
+type uplinkConfig struct {
+	Metered bool     `toml:"metered"` // its bytes cost money: one copy crosses it, and one hub hands it on
+	Gather  duration `toml:"gather"`  // metered: how long segments wait to share their proofs
 }
 
 type storeConfig struct {
@@ -120,7 +127,7 @@ func loadConfig(path string) (config, error) {
 
 func parseConfig(path string, data []byte) (config, error) {
 	c := config{Log: "info", Clock: "kernel", MDNS: true, Board: boardConfig{Name: "auto"},
-		Outbox: outboxConfig{Quota: 256 << 20, Durability: "balanced"}, Store: storeConfig{Quota: 10 << 30}}
+		Outbox: outboxConfig{Quota: 256 << 20, Durability: "balanced"}, Uplink: uplinkConfig{Gather: duration(30 * time.Second)}, Store: storeConfig{Quota: 10 << 30}}
 	if err := cli.ParseTOML(data, &c); err != nil {
 		return config{}, cli.Usagef("config %s:\n%w", path, err)
 	}
@@ -184,13 +191,23 @@ func (c *config) check() error {
 	if !slices.Contains([]string{"strict", "balanced"}, c.Outbox.Durability) {
 		return fmt.Errorf("outbox.durability: %q: want strict or balanced", c.Outbox.Durability)
 	}
-	if err := errors.Join(c.Board.check(), c.checkEnroll()); err != nil {
+	if err := errors.Join(c.Board.check(), c.checkEnroll(), c.checkUplink()); err != nil {
 		return err
 	}
 	if err := c.checkStreams(); err != nil {
 		return err
 	}
 	return c.checkSensors()
+}
+
+func (c *config) checkUplink() error {
+	switch {
+	case c.Uplink.Metered && c.has("hub"):
+		return errors.New("uplink.metered: a hub hands on what others send and cannot save bytes: leave it out, or take \"hub\" out of roles")
+	case c.Uplink.Gather < duration(time.Second) || c.Uplink.Gather > duration(time.Minute):
+		return fmt.Errorf("uplink.gather = %q: want 1s to 1m", time.Duration(c.Uplink.Gather))
+	}
+	return nil
 }
 
 func (b *boardConfig) check() error {

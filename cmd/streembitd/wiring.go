@@ -60,6 +60,7 @@ func (p *program) openNode(ctx context.Context) error {
 	// A run, not the kernel's boot: two copies of a card that run in containers of one machine are clones too. A restart is none, since the
 	// connections of the run before are dead.
 	rand.Read(o.Boot[:])
+	o.Metered = p.cfg.Uplink.Metered && p.store == nil
 	if p.store != nil {
 		o.Store = p.store
 		if len(o.Listen) == 0 { // the config left the role to the fleet
@@ -110,6 +111,10 @@ func (p *program) openAgent(ctx context.Context) error {
 		Boot: boot, Clock: clock, Probes: probes,
 		Streams: p.streams(), Readers: func(s string) ([]journal.Reader, error) { return p.members.get().Readers(p.key.ID(), s) },
 		Outbox: box, Unsealed: unsealed, Publisher: gate{publisher, p.members, p.doubtful}, Rivals: p.node, Heads: p.node, Hubs: hubs, Logger: p.logger.With("part", "agent"),
+	}
+	if p.cfg.Uplink.Metered {
+		c.Publisher = gate{transport.NewMetered(publisher, p.node, time.Duration(p.cfg.Uplink.Gather), p.logger.With("part", "uplink")), p.members, p.doubtful}
+		c.Heads = nil // the hubs put them
 	}
 	if p.cfg.Outbox.Receipts != "" {
 		if c.Receipts, err = agent.OpenReceipts(p.cfg.Outbox.Receipts); err != nil {
