@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/fleet"
@@ -47,6 +48,11 @@ type FollowSource interface {
 	Follow(ctx context.Context, hub edge.ID, visit func(transport.Held) error) error
 }
 
+// MarkSource is a Source that takes a collector's signed watermarks to a hub, which returns nil once they are durable there.
+type MarkSource interface {
+	Mark(ctx context.Context, hub edge.ID, signed []byte) error
+}
+
 // Config is what a Collector works with. Source, Sink, Fleet and Key are required.
 type Config struct {
 	Source   Source
@@ -55,19 +61,31 @@ type Config struct {
 	Key      journal.ReaderKey   // opens the epochs
 	Reader   edge.ID             // whose grant limits the streams; zero = all streams
 	Devices  []edge.ID           // only these; empty = every enrolled device
-	Parallel int                 // chains pulled at the same time; 0 = 4
+	Parallel int                 // chains pulled at the same time; 0 = 8
 	Log      *slog.Logger        // nil = silent
+
+	// Signer signs what the sink has, so that hubs may let it go (watermarks.go says what exactly). nil = they are not told: so it must be
+	// where the sink is somebody's screen.
+	Signer journal.Signer
 }
 
 // Collector pulls into one sink. Pull and Follow must not run at the same time on one Collector; several Collectors
 // may share a database.
 type Collector struct {
-	cfg      Config
-	log      *slog.Logger
-	readings atomic.Uint64
-	rewraps  *rewraps
-	states   map[journal.Chain]*state
-	loaded   bool // states agree with the sink
+	cfg       Config
+	log       *slog.Logger
+	readings  atomic.Uint64
+	segments  atomic.Uint64
+	expected  atomic.Uint64
+	rings     []*ring
+	ahead     chan struct{} // places for what is fetched before its turn
+	paces     *paces
+	explained *explained
+	marker    *marker
+	changed   chan struct{} // the fleet has
+	rewraps   *rewraps
+	states    map[journal.Chain]*state
+	loaded    bool // states agree with the sink
 }
 
 // New returns a Collector. The sink stays the caller's to close.
@@ -76,28 +94,61 @@ func New(cfg Config) (*Collector, error) {
 		return nil, errors.New("collector: a source, a sink and a fleet are required")
 	}
 	if cfg.Parallel <= 0 {
-		cfg.Parallel = 4
+		cfg.Parallel = 8
 	}
 	log := cfg.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Collector{cfg: cfg, log: log, rewraps: newRewraps()}, nil
+	c := &Collector{cfg: cfg, log: log, rewraps: newRewraps(), rings: newRings(cfg.Key, cfg.Parallel), ahead: make(chan struct{}, lookAhead),
+		paces: &paces{all: map[edge.ID]*pace{}}, explained: &explained{all: map[stream][]journal.GapNote{}}, changed: make(chan struct{}, 1)}
+	c.marker = newMarker(c)
+	return c, nil
 }
 
-// Readings counts the readings that this Collector has handed to its sink and the sink has committed, for a progress
-// line. Safe for concurrent use.
-func (c *Collector) Readings() uint64 { return c.readings.Load() }
+// Progress is how far a Collector is.
+type Progress struct {
+	Readings uint64 // that the sink has committed
+	Segments uint64 // with them, those without readings included
+	Expected uint64 // segments that there are, as most hubs say: so far as is known yet
+}
 
-// Pull surveys the hubs, pulls what the sink does not have yet and returns what it found. It can be killed at any
-// point and run again. The error is about the run (no hub answered, the sink failed, ctx ended); bad, missing and
-// forked segments are not errors but lines of the report, which is valid in every case.
+// Progress returns how far this Collector has come in all its pulls, for a progress line. Safe for concurrent use.
+func (c *Collector) Progress() Progress {
+	return Progress{Readings: c.readings.Load(), Segments: c.segments.Load(), Expected: c.expected.Load()}
+}
+
+// FleetChanged tells a Collector that follows that Config.Fleet returns another fleet now. It does not block. Safe for concurrent use.
+func (c *Collector) FleetChanged() {
+	select {
+	case c.changed <- struct{}{}:
+	default:
+	}
+}
+
+// surveys is how often a pull looks at what there is: again when the fleet has changed meanwhile, for a new device or a new hub.
+const surveys = 3
+
+// Pull surveys the hubs, pulls what the sink does not have yet, tells the hubs what it has (Config.Signer) and returns what it found. It can be
+// killed at any point and run again. The error is about the run (no hub answered, the sink failed, ctx ended); bad, missing and forked segments are
+// not errors but lines of the report, which is valid in every case.
 func (c *Collector) Pull(ctx context.Context) (Report, error) {
 	r := newRun(c)
 	c.loaded = false
-	s, err := c.survey(ctx, r)
-	if err == nil {
-		err = c.rounds(ctx, r, s)
+	var err error
+	for n := 0; n < surveys && err == nil; n++ {
+		f := c.cfg.Fleet()
+		r.join(f)
+		var s []*target
+		if s, err = c.survey(ctx, r); err == nil {
+			err = c.rounds(ctx, r, s)
+		}
+		if c.cfg.Fleet() == f {
+			break
+		}
+	}
+	if err == nil && c.marker.note(time.Now()) {
+		c.marker.tell(ctx, r.up)
 	}
 	return r.finish(c.states), err
 }
@@ -105,6 +156,7 @@ func (c *Collector) Pull(ctx context.Context) (Report, error) {
 // state is what is known about one chain between two pulls of a Collector.
 type state struct {
 	mark   Mark
+	gone   uint64 // the hubs have let go all below
 	opener *opener
 }
 
@@ -122,6 +174,9 @@ func (c *Collector) load(ctx context.Context) error {
 	for chain, m := range marks {
 		if chain.Fleet == fleetID {
 			states[chain] = &state{mark: m, opener: c.opener(chain)}
+			if old := c.states[chain]; old != nil {
+				states[chain].gone = old.gone
+			}
 		}
 	}
 	c.states, c.loaded = states, true
@@ -202,11 +257,15 @@ func (c *Collector) round(ctx context.Context, r *run, targets []*target) error 
 		if c.states[t.chain] == nil {
 			c.states[t.chain] = &state{opener: c.opener(t.chain)}
 		}
+		if from, end := c.states[t.chain].mark.next(), t.likelyEnd(); end > from {
+			c.expected.Add(end - from)
+		}
 	}
 	errs := make([]error, len(targets))
 	parallel(c.cfg.Parallel, len(targets), func(i int) {
 		t := targets[i]
 		p := c.pull(r, t, c.states[t.chain])
+		p.few = len(targets) <= fewChains
 		if errs[i] = p.run(ctx); errs[i] != nil {
 			r.chainFailed(t.chain, errs[i])
 		}

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/journal"
 	"github.com/streembit/edge/transport"
@@ -21,15 +23,22 @@ const (
 	backoffMax = time.Minute
 )
 
-// Follow pulls everything and then, until ctx ends, what the hubs say they have just stored; report is called after
-// each pull that brought something. A hub or a sink that fails is tried again after a pause that doubles up to a
-// minute; nothing is polled. It returns nil when ctx ended, and an error when the source cannot follow.
+// What one hub may tell: above it, it waits, and with it nobody else.
+const (
+	newsRate  = 2000    // chains in a second: as many devices that each close a batch then
+	newsBurst = 1 << 14 // what a hub holds, told at the beginning
+)
+
+// Follow pulls everything and then, until ctx ends, what the hubs say they have just stored; report is called after each pull that brought something.
+// A hub or a sink that fails is tried again after a pause that doubles up to a minute; nothing is polled. What the sink has is told to the hubs
+// (Config.Signer) at most once a minute. It returns nil when ctx ended, and an error when the source cannot follow.
 func (c *Collector) Follow(ctx context.Context, report func(Report)) error {
 	src, ok := c.cfg.Source.(FollowSource)
 	if !ok {
 		return errors.New("collector: following: this source cannot follow: pull instead")
 	}
-	f := &follower{c: c, src: src, bell: make(chan struct{}, 1), known: map[journal.Chain]*target{}, dirty: map[journal.Chain]bool{}, hubs: map[edge.ID]bool{}}
+	f := &follower{c: c, src: src, bell: make(chan struct{}, 1), known: map[journal.Chain]*target{}, dirty: map[journal.Chain]bool{},
+		hubs: map[edge.ID]bool{}, muted: map[edge.ID]*mute{}, strange: map[journal.Chain]*target{}}
 	defer f.wg.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -49,29 +58,54 @@ type follower struct {
 	wg   sync.WaitGroup
 	bell chan struct{} // rung when something is dirty
 
-	mu    sync.Mutex
-	known map[journal.Chain]*target
-	dirty map[journal.Chain]bool
-	hubs  map[edge.ID]bool // followed
+	mu      sync.Mutex
+	known   map[journal.Chain]*target
+	dirty   map[journal.Chain]bool
+	strange map[journal.Chain]*target // told of, and not wanted as far as the fleet is known: a hub may know it better
+	hubs    map[edge.ID]bool          // followed
+	muted   map[edge.ID]*mute         // those that said what was not so
 }
+
+// mute is how long a hub's news wait.
+type mute struct {
+	until time.Time
+	pause time.Duration
+}
+
+// maxStrange bounds the chains that are kept for a change of the fleet.
+const maxStrange = 4096
 
 func (f *follower) loop(ctx context.Context, report func(Report)) {
 	pause := backoffMin
+	marks := newClock(markEvery)
+	defer marks.timer.Stop()
 	for {
 		f.followHubs(ctx)
 		select {
 		case <-ctx.Done():
 			return
+		case <-f.c.changed:
+			f.fleetChanged()
+			continue
+		case <-marks.timer.C:
+			marks.ticked()
+			f.wg.Go(func() { f.c.marker.tell(ctx, func(edge.ID) bool { return true }) })
+			continue
 		case <-f.bell:
 		}
 		r := newRun(f.c)
 		targets := f.take()
+		f.complete(ctx, r, targets)
 		err := f.c.rounds(ctx, r, targets)
 		if got := r.finish(f.c.states); got.Segments > 0 || err != nil {
 			report(got)
 		}
+		f.judge(ctx, r)
 		if err == nil {
 			pause = backoffMin
+			if f.c.marker.note(time.Now()) {
+				marks.due()
+			}
 			continue
 		}
 		if ctx.Err() != nil {
@@ -98,17 +132,17 @@ func (f *follower) followHubs(ctx context.Context) {
 	}
 }
 
-// follow follows one hub, again and again, as long as it is enrolled.
+// follow follows one hub, again and again, as long as it is enrolled. A hub that comes and goes is asked ever less often.
 func (f *follower) follow(ctx context.Context, hub edge.ID) {
-	defer func() {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		delete(f.hubs, hub)
-	}()
+	defer f.leave(hub)
+	limit := rate.NewLimiter(newsRate, newsBurst)
 	pause := backoffMin
 	for {
+		began := time.Now()
 		err := f.src.Follow(ctx, hub, func(h transport.Held) error {
-			pause = backoffMin
+			if err := limit.Wait(ctx); err != nil {
+				return err
+			}
 			f.touch(hub, h)
 			return nil
 		})
@@ -118,6 +152,9 @@ func (f *follower) follow(ctx context.Context, hub edge.ID) {
 		if !slices.Contains(newRun(f.c).hubIDs(), hub) {
 			return
 		}
+		if time.Since(began) > backoffMax {
+			pause = backoffMin
+		}
 		f.c.log.Warn("hub lost, trying again", "hub", hub.Short(), "err", err, "pause", pause)
 		if !sleep(ctx, pause/2+rand.N(pause)) { // jitter: all collectors must not come back at once
 			return
@@ -126,21 +163,43 @@ func (f *follower) follow(ctx context.Context, hub edge.ID) {
 	}
 }
 
-// touch notes what a hub holds now.
-func (f *follower) touch(hub edge.ID, h transport.Held) {
-	if !f.c.wanted(h.Chain) && !f.c.isRewraps(h.Chain) {
-		return
-	}
+// leave forgets a hub that is followed no more.
+func (f *follower) leave(hub edge.ID) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	delete(f.hubs, hub)
+	for _, t := range f.known {
+		t.forget(hub)
+	}
+}
+
+// touch notes what a hub holds now.
+func (f *follower) touch(hub edge.ID, h transport.Held) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.c.wanted(h.Chain) && !f.c.isRewraps(h.Chain) {
+		t := f.strange[h.Chain]
+		if t == nil && len(f.strange) >= maxStrange {
+			return
+		}
+		if t == nil {
+			t = &target{chain: h.Chain}
+			f.strange[h.Chain] = t
+		}
+		t.add(hub, h)
+		return
+	}
 	t := f.known[h.Chain]
 	if t == nil {
 		t = &target{chain: h.Chain, noHead: true}
 		f.known[h.Chain] = t
 	}
-	t.add(hub, h.Spans)
+	t.add(hub, h)
+	t.fresh = union(append(t.fresh, h.Spans...))
 	f.dirty[h.Chain] = true
-	f.ring()
+	if m := f.muted[hub]; m == nil || !time.Now().Before(m.until) {
+		f.ring()
+	}
 }
 
 func (f *follower) ring() {
@@ -150,18 +209,30 @@ func (f *follower) ring() {
 	}
 }
 
+// fleetChanged looks again at what was not wanted before.
+func (f *follower) fleetChanged() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for chain, t := range f.strange {
+		if !f.c.wanted(chain) && !f.c.isRewraps(chain) {
+			continue
+		}
+		delete(f.strange, chain)
+		t.noHead, t.fresh = true, []transport.Span{}
+		f.known[chain], f.dirty[chain] = t, true
+		f.ring()
+	}
+}
+
 // take returns copies of the dirty chains' targets, so that hubs may go on talking.
 func (f *follower) take() []*target {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var out []*target
 	for chain := range f.dirty {
-		t := *f.known[chain]
-		t.claims = slices.Clone(t.claims)
-		for i := range t.claims {
-			t.claims[i].spans = slices.Clone(t.claims[i].spans)
-		}
-		out = append(out, &t)
+		t := f.known[chain]
+		out = append(out, t.clone())
+		t.fresh = []transport.Span{}
 	}
 	clear(f.dirty)
 	return out
@@ -171,21 +242,10 @@ func (f *follower) putBack(targets []*target) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, t := range targets {
-		if f.known[t.chain] != nil {
+		if k := f.known[t.chain]; k != nil {
+			k.fresh = union(slices.Concat(k.fresh, t.fresh))
 			f.dirty[t.chain] = true
 		}
 	}
 	f.ring()
-}
-
-// sleep waits; false when ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -49,7 +49,7 @@ func (l *linker) run(ctx context.Context, units <-chan *unit) error {
 			continue // fetched ahead
 		}
 		if len(u.segs) == 0 {
-			l.miss(u.span, l.r.absent())
+			l.whyMissing(u.span, l.miss)
 			continue
 		}
 		for seq := u.span.First; seq <= u.span.Last && !l.again.isOver(); seq++ {
@@ -68,11 +68,12 @@ func (l *linker) run(ctx context.Context, units <-chan *unit) error {
 func (l *linker) step(ctx context.Context, u *unit, seq uint64) error {
 	g := u.at(seq)
 	if g.seg == nil {
-		why := l.r.absent()
-		if u.why[seq] != nil {
-			why = u.why[seq].Error()
+		place := transport.Span{First: seq, Last: seq}
+		if why := u.why[seq]; why != nil {
+			l.miss(place, why.Error())
+		} else {
+			l.whyMissing(place, l.miss)
 		}
-		l.miss(transport.Span{First: seq, Last: seq}, why)
 		return nil
 	}
 	seg := g.seg
@@ -149,7 +150,7 @@ func (l *linker) variants(ctx context.Context, seq uint64, known got) []got {
 	if known.seg != nil {
 		out = append(out, known)
 	}
-	for _, cl := range l.t.holders(transport.Span{First: seq, Last: seq}, l.r.hubIDs()) {
+	for _, cl := range l.holders(transport.Span{First: seq, Last: seq}) {
 		if !l.r.up(cl.hub) || cl.hub == known.hub {
 			continue
 		}

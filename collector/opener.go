@@ -13,7 +13,9 @@ import (
 
 // opener reads the proven segments of one chain with the reader's key.
 type opener struct {
-	ring   *journal.Keyring
+	ring   *ring
+	epoch  uint64                       // the newest that was learnt here: what else the ring knows of the chain may be a key that did not fit
+	known  bool                         // there is one
 	offers func(epoch uint64) []offered // rewraps of the chain's epochs for this reader
 	blame  func(o offered, err error)   // told of a rewrap that is a lie
 	sealed map[uint64]int               // epochs that are wrapped for others only, and how many rewraps were tried
@@ -24,7 +26,7 @@ type opener struct {
 }
 
 func (c *Collector) opener(chain journal.Chain) *opener {
-	return &opener{ring: journal.NewKeyring(c.cfg.Key), sealed: map[uint64]int{}, lost: map[uint64]error{},
+	return &opener{ring: c.ring(chain), sealed: map[uint64]int{}, lost: map[uint64]error{},
 		offers: func(epoch uint64) []offered { return c.rewraps.of(chain, epoch) }, blame: func(offered, error) {}}
 }
 
@@ -48,16 +50,15 @@ func (o *opener) open(ctx context.Context, seg *journal.Segment, find func(conte
 	if o.isSealed(seg.Epoch) {
 		return opened{sealed: true}, nil
 	}
-	out, err := o.read(seg)
-	if errors.Is(err, journal.ErrUnknownEpoch) {
+	if !o.known || o.epoch != seg.Epoch {
 		if err := o.recall(ctx, seg, find); err != nil {
 			return opened{}, err
 		}
 		if o.isSealed(seg.Epoch) {
 			return opened{sealed: true}, nil
 		}
-		out, err = o.read(seg)
 	}
+	out, err := o.read(seg)
 	for errors.Is(err, journal.ErrSealed) && o.start != nil && o.start.Epoch == seg.Epoch {
 		o.blame(o.offers(seg.Epoch)[o.tried-1], err)
 		if !o.tryOffers() {
@@ -72,7 +73,8 @@ func (o *opener) open(ctx context.Context, seg *journal.Segment, find func(conte
 func (o *opener) isSealed(epoch uint64) bool {
 	tried, sealed := o.sealed[epoch]
 	if sealed && len(o.offers(epoch)) > tried {
-		delete(o.sealed, epoch) // its start is fetched again and learnt
+		delete(o.sealed, epoch)
+		o.known = false // its start is fetched again and learnt
 		return false
 	}
 	return sealed
@@ -80,7 +82,8 @@ func (o *opener) isSealed(epoch uint64) bool {
 
 func (o *opener) learn(seg *journal.Segment) (opened, error) {
 	var out opened
-	after, err := o.ring.Learn(seg)
+	after, err := o.ring.learn(seg)
+	o.epoch, o.known = seg.Epoch, err == nil || errors.Is(err, journal.ErrNotReader)
 	if after != nil && after.Last.Seq <= maxSeq {
 		out.note = &Note{Seq: seg.Seq, After: after}
 	}
@@ -98,7 +101,7 @@ func (o *opener) tryOffers() bool {
 	for o.tried < len(list) {
 		offer := list[o.tried]
 		o.tried++
-		err := o.ring.LearnRewrap(o.start, offer.by, offer.rewrap)
+		err := o.ring.use(func(k *journal.Keyring) error { return k.LearnRewrap(o.start, offer.by, offer.rewrap) })
 		if err == nil {
 			return true
 		}
@@ -126,7 +129,7 @@ func (o *opener) recall(ctx context.Context, seg *journal.Segment, find func(con
 
 func (o *opener) read(seg *journal.Segment) (opened, error) {
 	if seg.Kind == journal.KindNote {
-		n, err := o.ring.Note(seg)
+		n, err := o.ring.note(seg)
 		if err == nil {
 			err = checkNote(n)
 		}
@@ -135,7 +138,7 @@ func (o *opener) read(seg *journal.Segment) (opened, error) {
 		}
 		return opened{note: &Note{Seq: seg.Seq, Clock: n.Clock, Gap: n.Gap}}, nil
 	}
-	readings, err := o.ring.Readings(seg)
+	readings, err := o.ring.readings(seg)
 	if err != nil {
 		return opened{}, err
 	}

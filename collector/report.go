@@ -33,8 +33,9 @@ type Report struct {
 type HubReport struct {
 	Hub    edge.ID
 	Name   string
-	Chains int   // that it holds something of
-	Err    error // the last failure, nil for none
+	Chains int    // that it holds something of, or held
+	Lacks  uint64 // segments that it ought to hold, that others hold and that it does not claim, as far as they were pulled now
+	Err    error  // the last failure, nil for none
 }
 
 // ChainReport says what the sink has of a chain.
@@ -44,6 +45,7 @@ type ChainReport struct {
 	Empty    bool   // the sink has nothing yet
 	To       uint64 // the sink accounts for 0..To
 	Missing  []Gap  // but for these, and these may also lie after To
+	Unproven string // what a hub says that it let go beyond that, though nothing proves that it was; "" for nothing
 	Segments uint64 // in this pull, as the totals
 	Verified uint64
 	Readings uint64
@@ -123,11 +125,11 @@ func (r *run) finish(states map[journal.Chain]*state) Report {
 	return out
 }
 
-// explain adds what the devices' gap notes of this run say.
+// explain adds what the devices' gap notes say, as far as this Collector has read them.
 func (r *run) explain(c *ChainReport) {
 	for i := range c.Missing {
 		g := &c.Missing[i]
-		for _, n := range r.explained[stream{c.Chain.Device, c.Chain.Stream, c.Chain.Incarnation}] {
+		for _, n := range r.c.explained.of(stream{c.Chain.Device, c.Chain.Stream, c.Chain.Incarnation}) {
 			if g.Explained == "" && n.Segments > 0 && n.From <= g.Last && n.To >= g.First {
 				g.Explained = n.Reason.String()
 			}
@@ -160,6 +162,9 @@ func (r Report) String() string {
 			}
 			fmt.Fprintf(&b, "missing: %s: seq %s\n", c.Chain, g)
 		}
+		if c.Unproven != "" {
+			fmt.Fprintf(&b, "unproven: %s: %s\n", c.Chain, c.Unproven)
+		}
 		if c.Err != nil {
 			fmt.Fprintf(&b, "stopped: %s: %v\n", c.Chain, c.Err)
 		}
@@ -176,6 +181,9 @@ func (r Report) String() string {
 	for _, h := range r.Hubs {
 		if h.Err != nil {
 			fmt.Fprintf(&b, "hub %s (%s): %v\n", h.Name, h.Hub.Short(), h.Err)
+		}
+		if h.Lacks > 0 {
+			fmt.Fprintf(&b, "hub %s (%s): lacks %d segments that it ought to hold and others have\n", h.Name, h.Hub.Short(), h.Lacks)
 		}
 	}
 	fmt.Fprintf(&b, "segments=%d readings=%d verified=%d bad=%d missing=%d forks=%d sealed=%d in %s\n",

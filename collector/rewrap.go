@@ -154,7 +154,11 @@ func (w *rewrapper) epoch(ctx context.Context, p *pull, start, probe *journal.Se
 		w.out.Unopened++
 		return nil
 	}
-	k, err := o.ring.Rewrap(w.o.Signer.ID(), start.Chain, start.Epoch, w.to)
+	var k journal.Rewrap
+	err = o.ring.use(func(keys *journal.Keyring) (err error) {
+		k, err = keys.Rewrap(w.o.Signer.ID(), start.Chain, start.Epoch, w.to)
+		return err
+	})
 	if err != nil {
 		return err
 	}

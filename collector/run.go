@@ -3,6 +3,7 @@
 package collector
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/streembit/edge"
+	"github.com/streembit/edge/fleet"
 	"github.com/streembit/edge/journal"
 	"github.com/streembit/edge/transport"
 )
@@ -29,7 +31,6 @@ type run struct {
 	badCount  int
 	forks     []ForkReport
 	continued []continued
-	explained map[stream][]journal.GapNote
 }
 
 // strikes is how many failed requests make a hub not worth asking again in this run.
@@ -38,7 +39,12 @@ const strikes = 3
 type hubState struct {
 	HubReport
 	strikes int
+	bad     int  // copies and claims that were false
+	heard   bool // it answered the survey
 }
+
+// tooBad is how many false copies and claims make a hub one that is asked last, and not believed what nothing proves.
+const tooBad = 256
 
 // stream names the incarnation that a gap note speaks of.
 type stream struct {
@@ -57,11 +63,20 @@ type continued struct {
 const maxBad = 1000
 
 func newRun(c *Collector) *run {
-	r := &run{c: c, log: c.log, started: time.Now(), chains: map[journal.Chain]*ChainReport{}, explained: map[stream][]journal.GapNote{}}
-	for _, g := range c.cfg.Fleet().Hubs() {
-		r.hubs = append(r.hubs, &hubState{HubReport: HubReport{Hub: g.Member, Name: g.Name}})
-	}
+	r := &run{c: c, log: c.log, started: time.Now(), chains: map[journal.Chain]*ChainReport{}}
+	r.join(c.cfg.Fleet())
 	return r
+}
+
+// join adds the hubs that are new in the fleet.
+func (r *run) join(f *fleet.Fleet) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, g := range f.Hubs() {
+		if !slices.ContainsFunc(r.hubs, func(h *hubState) bool { return h.Hub == g.Member }) {
+			r.hubs = append(r.hubs, &hubState{HubReport: HubReport{Hub: g.Member, Name: g.Name}})
+		}
+	}
 }
 
 func (r *run) hubIDs() []edge.ID {
@@ -78,14 +93,14 @@ func (r *run) hub(id edge.ID) *hubState {
 			return h
 		}
 	}
-	return &hubState{}
+	return &hubState{strikes: strikes} // it does not belong to the fleet
 }
 
 func (r *run) answered(hub edge.ID, chains int, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	h := r.hub(hub)
-	h.Chains = chains
+	h.Chains, h.heard = chains, err == nil
 	if err != nil {
 		h.Err, h.strikes = err, strikes
 		r.log.Warn("hub did not answer", "hub", hub.Short(), "name", h.Name, "err", err)
@@ -118,11 +133,63 @@ func (r *run) failed(hub edge.ID, err error) {
 	r.log.Warn("hub failed", "hub", hub.Short(), "name", h.Name, "err", err)
 }
 
-// up reports whether a hub is worth asking.
+// slow notes a hub that others stand in for.
+func (r *run) slow(hub edge.ID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if h := r.hub(hub); h.Err == nil {
+		h.Err = errSlow
+		r.log.Warn("hub is slow", "hub", hub.Short(), "name", h.Name, "err", errSlow)
+	}
+}
+
+// up reports whether a hub is worth asking: it belongs to the fleet, and has not failed too often.
 func (r *run) up(hub edge.ID) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.hub(hub).strikes < strikes
+	return r.hub(hub).strikes < strikes && r.c.cfg.Fleet().Is(hub, fleet.Hub)
+}
+
+// heard reports whether a hub has answered the survey.
+func (r *run) heard(hub edge.ID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.hub(hub).heard
+}
+
+// distrusts reports whether a hub has served too much that is false.
+func (r *run) distrusts(hub edge.ID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.hub(hub).bad >= tooBad
+}
+
+// name returns what people call a hub.
+func (r *run) name(hub edge.ID) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return cmp.Or(r.hub(hub).Name, hub.Short())
+}
+
+// lacking counts the proven segments of a unit that hubs ought to hold by its place, and do not claim. What was published last may still be on its way.
+func (r *run) lacking(t *target, u *unit) {
+	place := transport.Place(t.chain.Bucket(u.span.First).Key(), r.hubIDs())
+	end := t.end()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, hub := range place {
+		h := r.hub(hub)
+		cl := claim{}
+		if i := slices.IndexFunc(t.claims, func(c claim) bool { return c.hub == hub }); i >= 0 {
+			cl = t.claims[i]
+		}
+		for i, g := range u.segs {
+			seq := u.span.First + uint64(i)
+			if h.heard && g.seg != nil && seq >= cl.floor && seq+journal.BucketSize < end && !cl.claims(transport.Span{First: seq, Last: seq}) {
+				h.Lacks++
+			}
+		}
+	}
 }
 
 // absent names the hubs that did not answer, for the reason of a gap.
@@ -146,6 +213,11 @@ func (r *run) bad(b Bad) {
 	defer r.mu.Unlock()
 	if r.badCount++; len(r.badList) < maxBad {
 		r.badList = append(r.badList, b)
+	}
+	if h := r.hub(b.Hub); b.Hub != (edge.ID{}) {
+		if h.bad++; h.bad > tooBad {
+			return
+		}
 	}
 	r.log.Warn("bad segment", "hub", b.Hub.Short(), "chain", b.Chain, "seq", b.Seq, "err", b.Err)
 }
@@ -195,8 +267,7 @@ func (r *run) note(chain journal.Chain, n Note) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if n.Gap != nil {
-		s := stream{chain.Device, chain.Stream, n.Gap.Incarnation}
-		r.explained[s] = append(r.explained[s], *n.Gap)
+		r.c.explained.add(stream{chain.Device, chain.Stream, n.Gap.Incarnation}, *n.Gap)
 	}
 	if n.After != nil {
 		former := chain

@@ -16,7 +16,8 @@ import (
 // Sink keeps readings and the marks of what it has. Safe for concurrent use; several programs may write to one
 // database at the same time. collector/sinktest is its contract.
 type Sink interface {
-	// Marks returns where each chain stands. A sink without memory returns none: then every pull begins at seq 0.
+	// Marks returns where each chain stands. A sink without memory returns none: then every pull begins at seq 0. What it returns must outlive a
+	// power cut, because it is what hubs may be told to forget (Config.Signer).
 	Marks(ctx context.Context) (map[journal.Chain]Mark, error)
 	// Write commits a batch, all of it or nothing. It is idempotent on (chain, seq, index): a replay changes nothing.
 	// An error that wraps ErrPoison is a *PoisonError and names the reading; nothing was written then.
@@ -29,6 +30,14 @@ type Sink interface {
 type Mark struct {
 	Link *journal.Link // nil: nothing yet
 	Gaps []Gap         // open ones, ascending, not touching
+}
+
+// next returns the first seq that is not accounted for before the end.
+func (m *Mark) next() uint64 {
+	if m.Link == nil {
+		return 0
+	}
+	return m.Link.Seq + 1
 }
 
 // Gap is a run of segments, both ends included, whose readings the sink does not have.

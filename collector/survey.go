@@ -17,9 +17,18 @@ import (
 )
 
 const (
-	askWidth = 8                // hubs asked at the same time
+	askWidth = 16               // hubs asked at the same time
 	askLimit = 30 * time.Second // for one hub's answer to what it holds, and for one head
+
+	lateAfter = 5 * time.Second // a hub may answer so much later than most others
+
+	// Bounds of what one hub may claim: a chain is one start of a device, or one power cut.
+	maxLives  = 4096    // chains of one device
+	maxChains = 1 << 17 // in all
 )
+
+// errLate is the cause of a question's end.
+var errLate = fmt.Errorf("it did not answer, though most hubs had long done so: %w", transport.ErrUnreachable)
 
 // survey asks every enrolled hub what it holds, and returns the chains that may be pulled, those that only the sink
 // knows included. Hubs that do not answer are noted in the run.
@@ -31,20 +40,13 @@ func (c *Collector) survey(ctx context.Context, r *run) ([]*target, error) {
 	if len(hubs) == 0 {
 		return nil, fmt.Errorf("collector: surveying: %w", transport.ErrNoHubs)
 	}
-	var mu sync.Mutex
 	targets := map[journal.Chain]*target{}
 	for chain := range c.states {
 		if c.wanted(chain) {
 			targets[chain] = &target{chain: chain}
 		}
 	}
-	parallel(askWidth, len(hubs), func(i int) {
-		held, err := c.ask(ctx, hubs[i])
-		mu.Lock()
-		defer mu.Unlock()
-		r.answered(hubs[i], len(held), err)
-		c.merge(targets, hubs[i], held)
-	})
+	c.askAll(ctx, r, hubs, func(hub edge.ID, held []transport.Held) { c.merge(r, targets, hub, held) })
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("collector: surveying: %w", err)
 	}
@@ -57,6 +59,34 @@ func (c *Collector) survey(ctx context.Context, r *run) ([]*target, error) {
 	}
 	slices.SortFunc(out, func(a, b *target) int { return compareChains(a.chain, b.chain) })
 	return out, nil
+}
+
+// askAll asks all hubs what they hold and hands on the answers, one at a time. Once most have answered, the others get as long again and a while.
+func (c *Collector) askAll(ctx context.Context, r *run, hubs []edge.ID, take func(edge.ID, []transport.Held)) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var mu sync.Mutex
+	began, answered := time.Now(), 0
+	var late *time.Timer
+	parallel(askWidth, len(hubs), func(i int) {
+		held, err := c.ask(ctx, hubs[i])
+		mu.Lock()
+		defer mu.Unlock()
+		if cause := context.Cause(ctx); err != nil && errors.Is(cause, errLate) {
+			err = cause
+		}
+		r.answered(hubs[i], len(held), err)
+		if err != nil {
+			return
+		}
+		take(hubs[i], held)
+		if answered++; late == nil && 2*answered > len(hubs) {
+			late = time.AfterFunc(max(lateAfter, 4*time.Since(began)), func() { cancel(errLate) })
+		}
+	})
+	if late != nil {
+		late.Stop()
+	}
 }
 
 // ask gets what one hub holds of the wanted devices.
@@ -88,9 +118,15 @@ func (c *Collector) ask(ctx context.Context, hub edge.ID) ([]transport.Held, err
 	return out, nil
 }
 
-func (c *Collector) merge(targets map[journal.Chain]*target, hub edge.ID, held []transport.Held) {
-	for _, h := range held {
+// merge adds a hub's claims to the targets, as many as a hub can have.
+func (c *Collector) merge(r *run, targets map[journal.Chain]*target, hub edge.ID, held []transport.Held) {
+	lives, left := map[edge.ID]int{}, 0
+	for i, h := range held {
 		if !c.wanted(h.Chain) && !c.isRewraps(h.Chain) {
+			continue
+		}
+		if lives[h.Chain.Device]++; i >= maxChains || lives[h.Chain.Device] > maxLives {
+			left++
 			continue
 		}
 		t := targets[h.Chain]
@@ -98,7 +134,10 @@ func (c *Collector) merge(targets map[journal.Chain]*target, hub edge.ID, held [
 			t = &target{chain: h.Chain}
 			targets[h.Chain] = t
 		}
-		t.add(hub, h.Spans)
+		t.add(hub, h)
+	}
+	if left > 0 {
+		r.bad(Bad{Hub: hub, Err: fmt.Errorf("collector: claims %d chains more than devices can have made: %w", left, errNotSent)})
 	}
 }
 
@@ -118,10 +157,11 @@ func (c *Collector) wanted(chain journal.Chain) bool {
 	return c.cfg.Reader == (edge.ID{}) || f.May(c.cfg.Reader, fleet.Read, chain.Device, chain.Stream)
 }
 
-// learnHead asks for the newest signed header, a hint: what it proves counts, its absence says nothing.
+// learnHead asks for the newest signed header, a hint: what it proves counts, its absence says nothing. That is a look-up in the DHT, so it is done
+// for a few chains always, and for many only where hubs may hide something, see doubtful.
 func (p *pull) learnHead(ctx context.Context) {
 	src, ok := p.c.cfg.Source.(HeadSource)
-	if !ok || p.t.noHead {
+	if !ok || p.t.noHead || !p.few && !p.doubtful() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
@@ -143,6 +183,28 @@ func (p *pull) learnHead(ctx context.Context) {
 	p.t.proven = max(p.t.proven, h.Seq+1)
 }
 
+// doubtful reports whether the hubs that have answered may not know how far a chain reaches. What is published is on a majority of the hubs that its
+// bucket belongs to: if all of these have answered, or so many that one of each majority is among them, and they agree, they know. Heads lie
+// in the DHT on the same hubs.
+func (p *pull) doubtful() bool {
+	hubs, end := p.r.hubIDs(), max(p.t.end(), p.st.mark.next())
+	place := transport.Place(p.t.chain.Bucket(end).Key(), hubs)
+	answered, agree := 0, true
+	for _, hub := range place {
+		if !p.r.heard(hub) {
+			continue
+		}
+		answered++
+		end := uint64(0)
+		if i := slices.IndexFunc(p.t.claims, func(c claim) bool { return c.hub == hub }); i >= 0 {
+			end = p.t.claims[i].end()
+		}
+		agree = agree && end == p.t.end()
+	}
+	need := transport.Receipt{Targets: make([]fleet.Grant, len(place))}.Need()
+	return answered < len(place) && (answered <= len(place)-need || !agree)
+}
+
 // unproven is how far beyond what is proven a hub's bare claim is believed.
 const unproven = 16 * journal.BucketSize
 
@@ -152,10 +214,13 @@ func (p *pull) proveClaims(ctx context.Context, from uint64) {
 	for i := range p.t.claims {
 		cl := &p.t.claims[i]
 		limit := max(from, p.t.proven) + unproven
-		if len(cl.spans) == 0 || cl.spans[len(cl.spans)-1].Last < limit {
+		if p.r.distrusts(cl.hub) {
+			cl.clip(p.t.proven)
+		}
+		if cl.end() <= limit {
 			continue
 		}
-		last := cl.spans[len(cl.spans)-1].Last
+		last := cl.end() - 1
 		seg, err := p.fetchOne(ctx, cl.hub, last)
 		if err != nil {
 			p.r.bad(Bad{Hub: cl.hub, Chain: p.t.chain, Seq: last, Err: fmt.Errorf("claims a segment and does not show it: %w", err)})
