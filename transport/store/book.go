@@ -86,10 +86,15 @@ func (l *ledger) giveUp(b *book) {
 			least = m.in
 		}
 	}
+	l.unsay(b, least)
+}
+
+// unsay forgets a record.
+func (l *ledger) unsay(b *book, r *record) {
 	for c, m := range b.marks {
-		if m.in == least {
+		if m.in == r {
 			delete(b.marks, c)
-			l.lose(b, least)
+			l.lose(b, r)
 		}
 	}
 }
@@ -129,7 +134,7 @@ func (s *Store) Mark(ctx context.Context, signed []byte) error {
 		return s.refuse(transport.RefusedRate, fmt.Sprintf("%s marks more than its share", w.Collector))
 	}
 	frame := frameOf(frameMarks, signed)
-	return s.answer(s.append(ctx, write{frames: [][]byte{frame}, room: s.moving(), settle: func(at []wal.Pos) {
+	return s.answer(s.append(ctx, write{frames: [][]byte{frame}, room: 2 * s.moving(), settle: func(at []wal.Pos) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		p := spotAt(at[0], len(frame))

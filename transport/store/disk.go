@@ -147,7 +147,7 @@ func (s *Store) fileSize() int64 {
 	return min(max(s.o.Quota/64, minFile), maxFile)
 }
 
-// moving is what of the quota is left for moving what counts out of a file, and for the words of retention: so that a full hub can let go.
+// Of the quota one file is left for moving what counts out of another one, and one for the words of retention: so that a full hub can let go.
 func (s *Store) moving() int64 {
 	if s.o.Quota == 0 {
 		return 0
@@ -156,7 +156,7 @@ func (s *Store) moving() int64 {
 }
 
 // reserve is what of the quota segments may not take.
-func (s *Store) reserve() int64 { return s.moving() + min(s.o.Quota/16, 1<<20) }
+func (s *Store) reserve() int64 { return 2*s.moving() + min(s.o.Quota/16, 1<<20) }
 
 // read returns a segment and when it was first received, or nil when it is not held any more, or cannot be read back: then it is not held from
 // now on.

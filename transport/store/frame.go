@@ -33,7 +33,9 @@ type floorRecord struct {
 	Chain journal.Chain
 	Floor uint64
 	Past  uint8
-	Last  []byte // signed header of the last segment that was let go: it says what comes next, and proves a fork
+	Last  journal.Link // of the last segment that was let go: it says what comes next
+	Proof []byte       // its signed header, half of the proof of a fork; none if it was damaged
+	Time  uint32       // of the newest receipt of the chain, s since 1970
 }
 
 // wireSegment is the outer form of a segment (docs/wire.md).

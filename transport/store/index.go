@@ -57,6 +57,7 @@ type held struct {
 	epochs  []uint64 // that what is held belongs to, by the seq of their first segment, in order; some may be of what was held once
 	flights map[uint64]*flight
 	past    past
+	newest  uint32 // receipt of all that was ever held
 }
 
 // past is what was held of a chain once and is not any more.
@@ -65,6 +66,8 @@ type past struct {
 	why   transport.Past
 	last  journal.Link // of the last segment below that was held; only if floor > 0
 	at    spot         // of the floorRecord
+
+	newest uint32 // receipt of the chain when the floor was raised
 }
 
 func (h *held) block(seq uint64) (int, bool) {
@@ -96,6 +99,36 @@ func (h *held) get(seq uint64) (entry, bool) {
 		return entry{}, false
 	}
 	return b.entries[rank], true
+}
+
+// below returns the last segment held below a seq.
+func (h *held) below(seq uint64) (uint64, entry, bool) {
+	i, here := h.block(seq)
+	if here {
+		b := &h.blocks[i]
+		bit, rank := b.place(seq)
+		if m := b.mask & (bit - 1); m != 0 {
+			return b.index*journal.BucketSize + uint64(63-bits.LeadingZeros64(m)), b.entries[rank-1], true
+		}
+	}
+	if i == 0 {
+		return 0, entry{}, false
+	}
+	b := &h.blocks[i-1]
+	return b.index*journal.BucketSize + uint64(63-bits.LeadingZeros64(b.mask)), b.entries[len(b.entries)-1], true
+}
+
+// last returns the highest seq held.
+func (h *held) last() (uint64, bool) {
+	seq, _, ok := h.below(math.MaxUint64)
+	return seq, ok
+}
+
+// set changes what is known of a segment that is held.
+func (h *held) set(seq uint64, e entry) {
+	i, _ := h.block(seq)
+	_, rank := h.blocks[i].place(seq)
+	h.blocks[i].entries[rank] = e
 }
 
 // before returns the hash of what stands before seq, if that is known.

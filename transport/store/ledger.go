@@ -7,6 +7,7 @@ import (
 
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/journal"
+	"github.com/streembit/edge/journal/wal"
 )
 
 // ledger says which frames of the log count, and where they are. Store.mu guards it.
@@ -84,7 +85,7 @@ func (l *ledger) keep(h *held, seq, epoch uint64, e entry) {
 	if e.received == 0 {
 		l.undated++
 	}
-	l.newest = max(l.newest, e.received)
+	l.newest, h.newest = max(l.newest, e.received), max(h.newest, e.received)
 }
 
 // forget is for what was an entry of h and is none any more.
@@ -128,7 +129,7 @@ func (l *ledger) raise(h *held, p past) bool {
 	if h.past.floor > 0 {
 		l.dead(h.past.at)
 	}
-	h.past = p
+	h.past, h.newest = p, max(h.newest, p.newest)
 	l.alive(p.at)
 	return true
 }
@@ -146,4 +147,42 @@ func (l *ledger) showed(ms int64, at spot) {
 	}
 	l.clock, l.clockAt = ms, at
 	l.alive(at)
+}
+
+// dating is a frameDate.
+type dating struct {
+	at  wal.Pos
+	sec uint32
+}
+
+// dateAll lets datings, in the order of the log, count for what stands before them.
+func (l *ledger) dateAll(all []dating) {
+	l.undated, l.newest = 0, 0
+	for _, h := range l.chains {
+		h.newest = h.past.newest
+		if len(all) > 0 {
+			h.newest = min(h.newest, all[0].sec)
+		}
+		for b := range h.blocks {
+			for i := range h.blocks[b].entries {
+				e := &h.blocks[b].entries[i]
+				at, _ := slices.BinarySearchFunc(all, e.pos(), func(d dating, p wal.Pos) int { return d.at.Compare(p) })
+				if at < len(all) {
+					e.date(all[at].sec)
+				}
+				if e.received == 0 {
+					l.undated++
+				}
+				h.newest = max(h.newest, e.received)
+			}
+		}
+		l.newest = max(l.newest, h.newest)
+	}
+}
+
+// date says that a segment had been received then, or before.
+func (e *entry) date(sec uint32) {
+	if e.received == 0 || e.received > sec {
+		e.received = sec
+	}
 }

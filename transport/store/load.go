@@ -5,7 +5,6 @@ package store
 import (
 	"context"
 	"fmt"
-	"math"
 	"slices"
 
 	"github.com/streembit/edge/journal"
@@ -20,12 +19,6 @@ type loading struct {
 	fleet   journal.FleetID
 	dates   []dating
 	skipped uint64
-}
-
-// dating is a frameDate.
-type dating struct {
-	at  wal.Pos
-	sec uint32
 }
 
 // load opens the log and builds the ledger anew. The caller has the store to himself or holds disk for writing.
@@ -124,15 +117,15 @@ func (l *loading) fork(at spot, enc []byte) error {
 }
 
 func (l *loading) floor(at spot, enc []byte) error {
-	p, c, err := readFloor(enc)
+	r, err := openFloor(enc)
 	if err != nil {
 		return err
 	}
-	if c.Fleet != l.fleet {
-		return fmt.Errorf("store: floor of a chain of fleet %s: %w", c.Fleet, journal.ErrWrongFleet)
+	if r.Chain.Fleet != l.fleet {
+		return fmt.Errorf("store: floor of a chain of fleet %s: %w", r.Chain.Fleet, journal.ErrWrongFleet)
 	}
-	p.at = at
-	if h := l.chain(c); !l.raise(h, p) && p.floor == h.past.floor { // moved
+	p := past{floor: r.Floor, why: transport.Past(r.Past), last: r.Last, at: at, newest: r.Time}
+	if h := l.chain(r.Chain); !l.raise(h, p) && p.floor == h.past.floor { // moved
 		l.dead(h.past.at)
 		l.alive(at)
 		h.past.at = at
@@ -167,46 +160,5 @@ func (l *loading) finish() {
 	for i := len(l.dates) - 2; i >= 0; i-- { // each says at least what those behind it say
 		l.dates[i].sec = min(l.dates[i].sec, l.dates[i+1].sec)
 	}
-	l.undated, l.newest = 0, 0
-	for _, h := range l.chains {
-		for b := range h.blocks {
-			for i := range h.blocks[b].entries {
-				l.date(&h.blocks[b].entries[i])
-			}
-		}
-	}
-}
-
-// date lets the datings behind an entry count.
-func (l *loading) date(e *entry) {
-	i, _ := slices.BinarySearchFunc(l.dates, e.pos(), func(d dating, p wal.Pos) int { return d.at.Compare(p) })
-	if i < len(l.dates) {
-		e.date(l.dates[i].sec)
-	}
-	if e.received == 0 {
-		l.undated++
-	}
-	l.newest = max(l.newest, e.received)
-}
-
-// date says that a segment had been received then, or before.
-func (e *entry) date(sec uint32) {
-	if e.received == 0 || e.received > sec {
-		e.received = sec
-	}
-}
-
-func readFloor(enc []byte) (past, journal.Chain, error) {
-	var r floorRecord
-	if err := journal.Decode(enc, &r); err != nil {
-		return past{}, r.Chain, err
-	}
-	h, hash, err := peekHeader(r.Last)
-	if err != nil {
-		return past{}, r.Chain, err
-	}
-	if h.Chain != r.Chain || h.Seq >= r.Floor || r.Floor > math.MaxInt64 {
-		return past{}, r.Chain, fmt.Errorf("store: floor %d of %s behind seq %d of %s: %w", r.Floor, r.Chain, h.Seq, h.Chain, journal.ErrMalformed)
-	}
-	return past{floor: r.Floor, why: transport.Past(r.Past), last: journal.Link{Seq: h.Seq, Hash: hash}}, r.Chain, nil
+	l.dateAll(l.dates)
 }

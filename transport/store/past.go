@@ -136,15 +136,6 @@ func (r *rule) aged(h *held, from, next uint64) bool {
 	return newest > 0 && int64(newest)+int64(r.quiet/time.Second) <= int64(r.before)
 }
 
-// last returns the highest seq held.
-func (h *held) last() (uint64, bool) {
-	if len(h.blocks) == 0 {
-		return 0, false
-	}
-	b := &h.blocks[len(h.blocks)-1]
-	return b.index*journal.BucketSize + uint64(63-bits.LeadingZeros64(b.mask)), true
-}
-
 // refusePast answers a segment below the floor of its chain. Store.mu is held.
 func (s *Store) refusePast(h *held, seg *journal.Segment) decision {
 	if h.past.last.Seq == seg.Seq && h.past.last.Hash != seg.Hash {
@@ -160,9 +151,31 @@ func (s *Store) forkPast(ctx context.Context, seg *journal.Segment, p past) erro
 	if err != nil {
 		return s.refuse(transport.RefusedPast, fmt.Sprintf("seq %d: below %d all is let go", seg.Seq, p.floor))
 	}
-	var r floorRecord
-	if err := journal.Decode(frame[1:], &r); err != nil {
-		return s.refuse(transport.RefusedFailed, err.Error())
+	r, err := openFloor(frame[1:])
+	if err != nil || len(r.Proof) == 0 {
+		return s.refuse(transport.RefusedFork, fmt.Sprintf("another segment stood at seq %d of %s", seg.Seq, seg.Chain))
 	}
-	return s.provenFork(ctx, seg, r.Last)
+	return s.provenFork(ctx, seg, r.Proof)
+}
+
+// encode returns the frame that says what of a chain is past.
+func (p *past) encode(c journal.Chain, signed []byte) ([]byte, error) {
+	enc, err := journal.Encode(floorRecord{Chain: c, Floor: p.floor, Past: uint8(p.why), Last: p.last, Proof: signed, Time: p.newest})
+	return frameOf(frameFloor, enc), err
+}
+
+// openFloor is its inverse.
+func openFloor(enc []byte) (r floorRecord, err error) {
+	if err := journal.Decode(enc, &r); err != nil {
+		return r, err
+	}
+	bad := r.Last.Seq >= r.Floor || r.Last.Seq > journal.MaxSeq || r.Floor > journal.MaxSeq+1
+	if len(r.Proof) > 0 {
+		h, hash, err := peekHeader(r.Proof)
+		bad = bad || err != nil || h.Chain != r.Chain || h.Seq != r.Last.Seq || hash != r.Last.Hash
+	}
+	if bad {
+		return r, fmt.Errorf("store: floor %d of %s behind seq %d: %w", r.Floor, r.Chain, r.Last.Seq, journal.ErrMalformed)
+	}
+	return r, nil
 }

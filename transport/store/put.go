@@ -277,7 +277,7 @@ func (s *Store) keepProof(ctx context.Context, seg *journal.Segment, proved jour
 		return nil
 	}
 	frame := frameOf(frameFork, enc)
-	return s.append(ctx, write{frames: [][]byte{frame}, signer: seg.Chain.Device, room: s.moving(), settle: func(at []wal.Pos) {
+	return s.append(ctx, write{frames: [][]byte{frame}, signer: seg.Chain.Device, room: 2 * s.moving(), settle: func(at []wal.Pos) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		p := proof{fork: proved, chain: seg.Chain, seq: seg.Seq, at: spotAt(at[0], len(frame))}

@@ -57,9 +57,14 @@ type Stats struct {
 	Forks    int   // proofs kept
 	Puts     uint64
 	Refused  map[transport.Reason]uint64
-	Skipped  uint64        // frames found at Open that are no segment of the fleet
-	Damaged  uint64        // segments that could not be read back later
-	MeanSync time.Duration // what an fsync takes
+	Skipped  uint64                    // frames found at Open that are no segment of the fleet
+	Damaged  uint64                    // segments that could not be read back later
+	MeanSync time.Duration             // what an fsync takes
+	LetGo    map[transport.Past]uint64 // segments, by why
+	Oldest   int64                     // receipt of what is held, ms since 1970; 0 = nothing is, or nobody knows
+	Undated  int                       // segments of which it is not known
+	Freed    uint64                    // bytes given back to the disk
+	Moved    uint64                    // bytes copied for that
 }
 
 // Store holds segments. All methods are safe for concurrent use.
@@ -75,9 +80,10 @@ type Store struct {
 	delay     time.Duration
 	reopening atomic.Bool
 
-	clock   clock
-	rates   *rates
-	proving sync.Mutex // one fork proof is written at a time
+	clock    clock
+	rates    *rates
+	proving  sync.Mutex // one fork proof is written at a time
+	sweeping sync.Mutex // one Sweep at a time
 
 	mu sync.Mutex
 	*ledger
@@ -96,7 +102,7 @@ func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 	}
 	s := &Store{o: o, dir: dir, closed: make(chan struct{}), followers: map[*follower]struct{}{},
 		clock: clock{now: o.Now, logger: o.Logger}, rates: newRates(o.Rate)}
-	s.stats.Refused = map[transport.Reason]uint64{}
+	s.stats.Refused, s.stats.LetGo = map[transport.Reason]uint64{}, map[transport.Past]uint64{}
 	if err := s.load(ctx); err != nil {
 		return nil, err
 	}
@@ -232,7 +238,8 @@ func (s *Store) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.stats
-	st.Refused = maps.Clone(s.stats.Refused)
+	st.Refused, st.LetGo, st.Undated = maps.Clone(s.stats.Refused), maps.Clone(s.stats.LetGo), s.undated
+	oldest := uint32(math.MaxUint32)
 	for c, h := range s.chains {
 		n, all := s.scope(c).count(h), h.count()
 		if n > 0 {
@@ -240,6 +247,16 @@ func (s *Store) Stats() Stats {
 		}
 		st.Segments += n
 		st.Revoked += all - n
+		for _, b := range h.blocks {
+			for _, e := range b.entries {
+				if e.received > 0 {
+					oldest = min(oldest, e.received)
+				}
+			}
+		}
+	}
+	if oldest < math.MaxUint32 {
+		st.Oldest = int64(oldest) * 1000
 	}
 	st.Quota, st.Forks = s.o.Quota, len(s.proofs)
 	if s.log != nil {
