@@ -179,10 +179,10 @@ func (n *Node) start() error {
 	if n.o.Store != nil {
 		n.host.SetStreamHandler(storeProtocol, n.serveStore)
 		n.host.SetStreamHandler(fetchProtocol, n.serveFetch)
+		n.host.SetStreamHandler(confirmProtocol, n.serveConfirm)
 	}
 	if n.o.Mirror != nil {
 		n.host.SetStreamHandler(repairProtocol, n.serveRepair)
-		n.host.SetStreamHandler(confirmProtocol, n.serveConfirm)
 	}
 	if err := n.startDHT(); err != nil {
 		return err
