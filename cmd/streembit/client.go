@@ -9,10 +9,12 @@ import (
 	"io/fs"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/cmd/internal/cli"
+	"github.com/streembit/edge/collector"
 	"github.com/streembit/edge/fleet"
 	"github.com/streembit/edge/journal"
 	"github.com/streembit/edge/transport"
@@ -27,27 +29,37 @@ type client struct {
 	reader journal.ReaderKey
 	node   *p2p.Node
 	log    *slog.Logger
+
+	mu    sync.Mutex           // held while the bundle is written
+	lost  bool                 // it cannot be
+	pulls *collector.Collector // is told when the fleet changes; nil: nobody is
 }
 
 // joinWait bounds how long a client looks for the first hub.
 const joinWait = 15 * time.Second
 
-// dial loads a collector's keys and bundle and joins its fleet. Close the client.
+// dial loads a collector's keys and bundle, joins its fleet, and hears from the hubs who belongs to it now, if they say. Close the client.
 func dial(ctx context.Context, log *slog.Logger, dir stateDir) (*client, error) {
 	c, err := loadClient(log, dir)
 	if err != nil {
 		return nil, err
 	}
-	return c, c.join(ctx, nil)
+	if err := c.join(ctx); err != nil {
+		return nil, err
+	}
+	if err := c.hear(ctx); err != nil {
+		log.Warn("the hubs do not say what is new in the fleet", "err", err)
+	}
+	return c, nil
 }
 
-// dialAnew is dial, and hears from the hubs first who belongs to the fleet now.
+// dialAnew is dial for what must not be done with an old fleet.
 func dialAnew(ctx context.Context, log *slog.Logger, dir stateDir) (*client, error) {
 	c, err := loadClient(log, dir)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.join(ctx, c.know.merge); err != nil {
+	if err := c.join(ctx); err != nil {
 		return nil, err
 	}
 	if err := c.hear(ctx); err != nil {
@@ -82,9 +94,9 @@ func loadClient(log *slog.Logger, dir stateDir) (c *client, err error) {
 	return c, nil
 }
 
-// join starts the node and finds a hub. merge takes in what hubs know of the fleet; nil: the bundle stays as it is.
-func (c *client) join(ctx context.Context, merge func(fleet.Bundle) (*fleet.Fleet, error)) (err error) {
-	c.node, err = p2p.New(ctx, p2p.Options{Signer: c.key, Fleet: c.know.get, Merge: merge, Logger: c.log.With("part", "p2p")})
+// join starts the node and finds a hub.
+func (c *client) join(ctx context.Context) (err error) {
+	c.node, err = p2p.New(ctx, p2p.Options{Signer: c.key, Fleet: c.know.get, Merge: c.merge, Logger: c.log.With("part", "p2p")})
 	if err != nil {
 		return err
 	}
@@ -96,22 +108,33 @@ func (c *client) join(ctx context.Context, merge func(fleet.Bundle) (*fleet.Flee
 	return nil
 }
 
-// hear learns from the hubs what is new in the fleet and keeps it in the bundle.
-func (c *client) hear(ctx context.Context) error {
+// merge takes in what a hub tells of the fleet, keeps it in the folder, and lets the collector know.
+func (c *client) merge(b fleet.Bundle) (*fleet.Fleet, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	before := c.know.get()
-	ctx, cancel := context.WithTimeout(ctx, hubWait)
-	defer cancel()
-	if err := c.node.SyncFleet(ctx); err != nil {
-		return c.shorten(err)
-	}
+	next, err := c.know.merge(b)
 	for _, fork := range c.know.takeForks() {
 		c.log.Error("ALARM: a log of the fleet has two histories", "err", fork)
 	}
-	f := c.know.get()
-	if f.Digest().Hash() == before.Digest().Hash() {
-		return nil
+	if next == nil || next.Digest().Hash() == before.Digest().Hash() {
+		return next, err
 	}
-	return f.Save(c.dir.bundle())
+	if e := next.Save(c.dir.bundle()); e != nil && !c.lost {
+		c.lost = true // a folder that is somebody else's: the hubs tell it anew each time
+		c.log.Warn("what is new in the fleet is not kept", "err", e)
+	}
+	if c.pulls != nil {
+		c.pulls.FleetChanged()
+	}
+	return next, err
+}
+
+// hear learns from the hubs what is new in the fleet.
+func (c *client) hear(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, hubWait)
+	defer cancel()
+	return c.shorten(c.node.SyncFleet(ctx))
 }
 
 // shorten makes one line of the many reasons why each address of each hub did not answer; the log has them all.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,6 +14,7 @@ import (
 	"github.com/streembit/edge/collector"
 	"github.com/streembit/edge/collector/postgres"
 	"github.com/streembit/edge/collector/sqlite"
+	"github.com/streembit/edge/journal"
 )
 
 func newCollect(a *app) *cobra.Command {
@@ -83,14 +83,14 @@ func collect(ctx context.Context, a *app, c collectConfig, asJSON bool) (err err
 		return err
 	}
 	defer func() { err = errors.Join(err, sink.Close()) }()
-	col, err := cl.collector(c.Devices, sink)
+	col, err := cl.collector(c.Devices, sink, cl.key)
 	if err != nil {
 		return err
 	}
 	if !c.Once {
-		return follow(ctx, a, log, col)
+		return follow(ctx, log, col, newProgress(a.err))
 	}
-	report, err := pullOnce(ctx, a, col)
+	report, err := pullOnce(ctx, col, newProgress(a.err))
 	if err != nil {
 		return err
 	}
@@ -110,14 +110,21 @@ func usualLevel(ever bool) slog.Level {
 	return slog.LevelError
 }
 
-// collector returns a collector of the client for the devices that are meant.
-func (c *client) collector(devices []string, sink collector.Sink) (*collector.Collector, error) {
+// collector returns a collector of the client for the devices that are meant. marks signs what the sink has; nil for a sink that keeps nothing.
+func (c *client) collector(devices []string, sink collector.Sink, marks journal.Signer) (*collector.Collector, error) {
 	ids, err := c.devices(devices)
 	if err != nil {
 		return nil, err
 	}
-	return collector.New(collector.Config{Source: c.node, Sink: sink, Fleet: c.know.get, Key: c.reader,
-		Reader: c.node.ID(), Devices: ids, Log: c.log.With("part", "collector")})
+	col, err := collector.New(collector.Config{Source: c.node, Sink: sink, Fleet: c.know.get, Key: c.reader,
+		Reader: c.node.ID(), Devices: ids, Log: c.log.With("part", "collector"), Signer: marks})
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pulls = col
+	return col, nil
 }
 
 func openSink(ctx context.Context, c sinkConfig) (collector.Sink, error) {
@@ -127,45 +134,11 @@ func openSink(ctx context.Context, c sinkConfig) (collector.Sink, error) {
 	return sqlite.Open(ctx, c.Path)
 }
 
-// pullOnce pulls what exists and shows how far it is.
-func pullOnce(ctx context.Context, a *app, c *collector.Collector) (collector.Report, error) {
-	stop := showReadings(a, c, "pulling", false)
-	defer stop()
-	return c.Pull(ctx)
-}
-
-// showReadings keeps a progress line until the returned function is called. ever: it may take days, so nothing is printed
-// where there is no terminal to replace the line in.
-func showReadings(a *app, c *collector.Collector, label string, ever bool) (stop func()) {
-	show := newProgress(a.err)
-	if ever && !show.tty {
-		return func() {}
+// follow writes what arrives until Ctrl-C, which is the usual end. It may take days, so it shows how far it is only where a line can be replaced.
+func follow(ctx context.Context, log *slog.Logger, c *collector.Collector, show *progress) error {
+	if show != nil && show.tty {
+		defer showPull(show, c, "following")()
 	}
-	done, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		tick := time.NewTicker(200 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-done:
-				show.clear()
-				return
-			case <-tick.C:
-				show.live(label, "%s readings", number(c.Readings()))
-			}
-		}
-	}()
-	return func() {
-		close(done)
-		<-ended
-	}
-}
-
-// follow writes what arrives until Ctrl-C, which is the usual end.
-func follow(ctx context.Context, a *app, log *slog.Logger, c *collector.Collector) error {
-	stop := showReadings(a, c, "following", true)
-	defer stop()
 	return c.Follow(ctx, func(r collector.Report) {
 		log.Info("pulled", "segments", r.Segments, "readings", r.Readings, "missing", r.Missing, "bad", r.BadCount)
 		if err := judge(r); err != nil {

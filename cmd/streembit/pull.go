@@ -85,14 +85,18 @@ func (p *pulling) run(ctx context.Context, a *app) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
-	col, err := cl.collector(p.devices, out)
+	col, err := cl.collector(p.devices, out, nil)
 	if err != nil {
 		return err
 	}
-	if p.follow {
-		return follow(ctx, a, log, col)
+	var show *progress
+	if !isTerminal(a.out) { // where the readings go to the screen, they show how far it is
+		show = newProgress(a.err)
 	}
-	report, err := col.Pull(ctx)
+	if p.follow {
+		return follow(ctx, log, col, show)
+	}
+	report, err := pullOnce(ctx, col, show)
 	if err != nil {
 		return err
 	}

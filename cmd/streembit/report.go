@@ -27,19 +27,23 @@ type chainReport struct {
 	Chain    string    `json:"chain"`
 	Name     string    `json:"name,omitempty"`
 	To       *uint64   `json:"to"` // null: nothing yet
+	Complete bool      `json:"complete"`
 	Readings uint64    `json:"readings"`
 	Missing  []gapSpan `json:"missing,omitempty"`
+	Unproven string    `json:"unproven,omitempty"`
 	Error    string    `json:"error,omitempty"`
 }
 
 type gapSpan struct {
-	First  uint64 `json:"first"`
-	Last   uint64 `json:"last"`
-	Reason string `json:"reason"`
+	First     uint64 `json:"first"`
+	Last      uint64 `json:"last"`
+	Reason    string `json:"reason"`
+	Explained string `json:"explained,omitempty"` // what the device says about it
 }
 
 type hubReport struct {
 	Name  string `json:"name"`
+	Lacks uint64 `json:"lacks,omitempty"` // segments that others have
 	Error string `json:"error,omitempty"`
 }
 
@@ -53,17 +57,17 @@ func viewReport(r collector.Report) pullReport {
 		v.Forks = append(v.Forks, fmt.Sprintf("seq %d of %s", f.Seq, f.Chain))
 	}
 	for _, c := range r.Chains {
-		cv := chainReport{Chain: c.Chain.String(), Name: c.Name, Readings: c.Readings, Error: errText(c.Err)}
+		cv := chainReport{Chain: c.Chain.String(), Name: c.Name, Complete: c.Complete(), Readings: c.Readings, Unproven: c.Unproven, Error: errText(c.Err)}
 		if !c.Empty {
 			cv.To = &c.To
 		}
 		for _, g := range c.Missing {
-			cv.Missing = append(cv.Missing, gapSpan{g.First, g.Last, g.Reason})
+			cv.Missing = append(cv.Missing, gapSpan{g.First, g.Last, g.Reason, g.Explained})
 		}
 		v.Chains = append(v.Chains, cv)
 	}
 	for _, h := range r.Hubs {
-		v.Hubs = append(v.Hubs, hubReport{h.Name, errText(h.Err)})
+		v.Hubs = append(v.Hubs, hubReport{h.Name, h.Lacks, errText(h.Err)})
 	}
 	return v
 }
