@@ -3,6 +3,7 @@
 package e2e_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -22,6 +23,22 @@ type office struct {
 	*swarm.Swarm
 	t   *testing.T
 	dir string
+	at  string // the address at which members listen; "" = loopback's
+}
+
+// add is Add at the office's address.
+func (o *office) add(name, config string, idFlags ...string) *swarm.Member {
+	o.t.Helper()
+	m := o.Add(name, config, idFlags...)
+	if o.at == "" {
+		return m
+	}
+	text, err := os.ReadFile(m.Config)
+	must(o.t, err)
+	there := strings.Replace(m.Addr, "127.0.0.1", o.at, 1)
+	must(o.t, os.WriteFile(m.Config, bytes.ReplaceAll(text, []byte(m.Addr), []byte(there)), 0o600))
+	m.Addr = there
+	return m
 }
 
 // newOffice founds a fleet without members.
@@ -55,7 +72,7 @@ func (o *office) daemon(m *swarm.Member, args ...string) string {
 // addHub enrols a hub by the offer block that it shows, and waits until it is one.
 func (o *office) addHub(name string) *swarm.Member {
 	o.t.Helper()
-	h := o.Add(name, "roles = [\"hub\"]\n", "--reader")
+	h := o.add(name, "roles = [\"hub\"]\n", "--reader")
 	o.Start(h)
 	block := filepath.Join(o.Dir, name+".offer")
 	must(o.t, os.WriteFile(block, []byte(o.daemon(h, "id", "--offer")), 0o600))

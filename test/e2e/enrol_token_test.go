@@ -35,7 +35,7 @@ func (o *office) withToken(name, token string) *swarm.Member {
 	boot := filepath.Join(o.Dir, name+".boot")
 	must(o.t, os.Mkdir(boot, 0o700))
 	must(o.t, os.WriteFile(filepath.Join(boot, "enroll.toml"), text, 0o644))
-	m := o.Add(name, fmt.Sprintf("mdns = false\n[enroll]\ntoken = %q\n", filepath.Join(boot, "enroll.toml"))+simDevice)
+	m := o.add(name, fmt.Sprintf("mdns = false\n[enroll]\ntoken = %q\n", filepath.Join(boot, "enroll.toml"))+simDevice)
 	return m
 }
 

@@ -40,9 +40,9 @@ func handshakes() *lrate.Limiter {
 
 // arrivals bounds how often strangers may finish a handshake.
 func arrivals() *lrate.Limiter {
-	one := lrate.Limit{RPS: 1, Burst: 2 * strangerPerAddr}
+	one := lrate.Limit{RPS: 4, Burst: 2 * strangerPerAddr} // a site of gateways that is switched on asks twice each
 	return &lrate.Limiter{
-		GlobalLimit: lrate.Limit{RPS: 8, Burst: 2 * strangerConns},
+		GlobalLimit: lrate.Limit{RPS: 16, Burst: 2 * strangerConns},
 		SubnetRateLimiter: lrate.SubnetLimiter{IPv4SubnetLimits: []lrate.SubnetLimit{{PrefixLength: 32, Limit: one}},
 			IPv6SubnetLimits: []lrate.SubnetLimit{{PrefixLength: 64, Limit: one}}, GracePeriod: time.Minute},
 	}
