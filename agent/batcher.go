@@ -75,10 +75,18 @@ type batcher struct {
 	noteClock bool      // this boot may have sealed readings without wall time, which a clock note restamps
 
 	mu      sync.Mutex
-	dropped uint64 // readings that never got a seq, not yet told to readers
-	lost    uint64 // in all
-	err     string
+	dropped uint64    // readings that never got a seq, not yet told to readers
+	lost    uint64    // in all
+	failing [2]string // why, by trouble; "" if all is well
 }
+
+// trouble is what keeps readings from being safe.
+type trouble int
+
+const (
+	unspooled trouble = iota // they are lost with the power until they are sealed, although the durability is strict
+	unsealed                 // they wait in memory
+)
 
 func newBatcher(c Config, s Stream) *batcher {
 	b := &batcher{stream: s, boot: c.Boot, clock: c.Clock, log: c.Outbox, spool: c.Outbox, readers: c.Readers,
@@ -151,9 +159,7 @@ func (b *batcher) add(ctx context.Context, m measurement, due *time.Timer) {
 		due.Reset(b.stream.Age)
 	}
 	b.era = m.era
-	if err := b.spool.Spool(ctx, b.stream.Name, b.boot, m.readings); err != nil {
-		b.fail(err)
-	}
+	b.fail(unspooled, b.spool.Spool(ctx, b.stream.Name, b.boot, m.readings))
 	b.batch = append(b.batch, m.readings...)
 	for _, r := range m.readings {
 		b.bytes += size(r)
@@ -184,25 +190,32 @@ func (b *batcher) chunk(readings []edge.Reading) int {
 // flush seals the batch, in several segments when it had to wait. On failure the batch stays and is tried again.
 func (b *batcher) flush(ctx context.Context, due *time.Timer) {
 	err := b.seal(ctx)
-	b.fail(err)
+	b.fail(unsealed, err)
 	if err != nil {
 		b.retry = time.Now().Add(sealRetry)
 		due.Reset(sealRetry)
 	}
 }
 
-// fail notes why readings cannot be kept safe, nil for nothing, and logs it once.
-func (b *batcher) fail(err error) {
+// fail notes why readings are not safe, nil for nothing, and logs when that begins and when it is over.
+func (b *batcher) fail(what trouble, err error) {
 	text := ""
 	if err != nil {
 		text = err.Error()
 	}
 	b.mu.Lock()
-	changed := b.err != text
-	b.err = text
+	before := b.failing[what]
+	b.failing[what] = text
 	b.mu.Unlock()
-	if changed && err != nil {
-		b.logger.Error("readings wait in memory and are tried again", "stream", b.stream.Name, "readings", len(b.batch), "err", err)
+	said := [...][2]string{
+		unspooled: {"readings that are not sealed yet do not survive a power cut", "readings are safe before they are sealed again"},
+		unsealed:  {"readings wait in memory and are tried again", "readings are sealed again"},
+	}[what]
+	switch {
+	case before == "" && err != nil:
+		b.logger.Error(said[0], "stream", b.stream.Name, "readings", len(b.batch), "err", err)
+	case before != "" && err == nil:
+		b.logger.Info(said[1], "stream", b.stream.Name)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/streembit/edge/agent/outbox"
+	"github.com/streembit/edge/journal"
 	"github.com/streembit/edge/transport"
 )
 
@@ -24,15 +25,14 @@ type drain struct {
 	cfg   Config
 	heads *heads
 
-	mu     sync.Mutex
-	copies int       // of the last published segment …
-	of     int       // … out of
-	last   time.Time // when a segment was last published
-	err    string    // why the last one was not, "" if it was
+	mu   sync.Mutex
+	last map[string]LastStatus // published, by stream
+	err  string                // why the last one was not, "" if it was
+	past bool                  // it is said that hubs let segments go before they were published
 }
 
 func newDrain(c Config) *drain {
-	return &drain{cfg: c, heads: newHeads(c.Heads, c.Logger)}
+	return &drain{cfg: c, heads: newHeads(c.Heads, c.Logger), last: map[string]LastStatus{}}
 }
 
 // run publishes until ctx ends and waits for what is on its way. The error is that of an outbox that gives nothing out
@@ -86,7 +86,7 @@ func (d *drain) publish(ctx context.Context, it outbox.Item) {
 		d.heads.published(it.Segment)
 	}
 	if ctx.Err() == nil || r.Published() { // at the stop it says nothing about the hubs
-		d.learn(r, err)
+		d.learn(it.Segment, r, err)
 	}
 }
 
@@ -98,21 +98,28 @@ func (d *drain) recount() {
 }
 
 // learn keeps what status shows, and logs when publishing begins or ceases to fail.
-func (d *drain) learn(r transport.Receipt, err error) {
+func (d *drain) learn(seg *journal.Segment, r transport.Receipt, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	failing := d.err != ""
 	d.err = ""
-	switch {
-	case err != nil:
+	if err != nil {
 		d.err = err.Error()
 		if !failing {
 			d.cfg.Logger.Warn("nothing is published, segments wait in the outbox", "err", err)
 		}
-	default:
-		d.copies, d.of, d.last = len(r.Acked), len(r.Targets), time.Now()
-		if failing {
-			d.cfg.Logger.Info("published again")
-		}
+		return
 	}
+	if failing {
+		d.cfg.Logger.Info("published again")
+	}
+	if !r.Published() {
+		if !d.past {
+			d.cfg.Logger.Warn("hubs have let go what this device had not published as far as it knows: it comes too late, or its receipt was lost with the power",
+				"chain", seg.Chain, "seq", seg.Seq)
+		}
+		d.past = true
+		return
+	}
+	d.last[seg.Chain.Stream] = lastOf(seg, r)
 }

@@ -3,10 +3,12 @@
 package agent
 
 import (
+	"errors"
 	"log/slog"
 	"sync"
 
 	"github.com/streembit/edge"
+	"github.com/streembit/edge/transport"
 )
 
 // Hubs remembers how each hub answered last and logs when that changes. Safe for concurrent use.
@@ -15,25 +17,38 @@ type Hubs struct {
 
 	mu     sync.Mutex
 	errors map[edge.ID]string // "" while the hub takes segments
+	logged map[edge.ID]bool   // it is said that it takes none
 }
 
 // NewHubs returns an empty memory.
-func NewHubs(l *slog.Logger) *Hubs { return &Hubs{logger: l, errors: map[edge.ID]string{}} }
+func NewHubs(l *slog.Logger) *Hubs {
+	return &Hubs{logger: l, errors: map[edge.ID]string{}, logged: map[edge.ID]bool{}}
+}
 
-// Answered notes a hub's answer to a segment, nil for an ack.
+// Answered notes a hub's answer to a segment, nil for an ack. That it has no room in its queue or none for this device just now, as happens when a long
+// backlog drains, is shown and not logged; that it let a segment go says nothing of the next one.
 func (h *Hubs) Answered(hub edge.ID, err error) {
+	refused, _ := errors.AsType[*transport.Refusal](err)
+	if refused != nil && refused.Reason == transport.RefusedPast {
+		return
+	}
+	passing := refused != nil && (refused.Reason == transport.RefusedBusy || refused.Reason == transport.RefusedRate)
 	text := ""
 	if err != nil {
 		text = err.Error()
 	}
 	h.mu.Lock()
-	before := h.errors[hub]
+	logged := h.logged[hub]
 	h.errors[hub] = text
+	if !passing {
+		h.logged[hub] = err != nil
+	}
 	h.mu.Unlock()
 	switch {
-	case before == "" && err != nil:
+	case passing:
+	case !logged && err != nil:
 		h.logger.Warn("hub takes no segments", "hub", hub, "err", err)
-	case before != "" && err == nil:
+	case logged && err == nil:
 		h.logger.Info("hub takes segments again", "hub", hub)
 	}
 }

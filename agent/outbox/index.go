@@ -19,7 +19,7 @@ type state uint8
 const (
 	published   state = 1 << iota // fsynced by a majority of its hubs
 	forgettable                   // and by two at least: the device's copy may go
-	givenUp                       // dropped under quota pressure, told in a gap
+	givenUp                       // dropped: under quota pressure, told in a gap; or past, says every hub that counts
 )
 
 // done reports whether the outbox has nothing more to do with the segment.
@@ -52,11 +52,13 @@ type chain struct {
 	epoch   uint64           // of the newest segment
 	own     *journal.Keyring // opens what was sealed in it since Open; nil until it is renewed. Its stream's mutex guards it.
 
-	next     uint64   // unpublished items from this seq on were not taken yet
-	failed   []uint64 // taken before, to be tried again, ascending
-	inFlight int
-	failures int       // in a row
-	pause    time.Time // nothing is taken before
+	next       uint64   // unpublished items from this seq on were not taken yet, but for those that were taken from recent on
+	recent     uint64   // of a backlog: the newest are taken from here on
+	newestNext bool     // the next one is of the newest
+	failed     []uint64 // taken before, to be tried again, ascending
+	inFlight   int
+	failures   int       // in a row
+	pause      time.Time // nothing is taken before
 }
 
 func (c *chain) index(seq uint64) (int, bool) {

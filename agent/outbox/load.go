@@ -288,13 +288,16 @@ func (l *loader) install(clean bool) int {
 	b.chains, b.gaps = map[journal.Incarnation]*chain{}, map[string][]gap{}
 	b.ring, b.retries, b.unsent, b.acks = nil, nil, 0, nil
 	b.telling, b.tellers, b.dirty, b.live = map[uint64]gap{}, map[uint64]gap{}, map[uint64]bool{}, map[uint32]int{}
-	b.pins = map[uint64]int{}
+	b.pins, b.spent = map[uint64]int{}, map[uint32]map[string]Tally{}
 	b.order, b.gapID = max(b.order, l.order), max(b.gapID, l.gapID)
 	newest := map[string]*chain{}
 	for _, s := range l.sorted() {
 		for _, k := range s.marks {
-			if k.present && !k.item.state.done() {
+			switch {
+			case k.present && !k.item.state.done():
 				s.items = append(s.items, k.item)
+			case k.present && k.item.state&forgettable != 0:
+				b.spend(k.item.file, s.id.Stream, k.item.count, k.item.size)
 			}
 		}
 		slices.SortFunc(s.items, func(a, b item) int { return cmp.Compare(a.seq, b.seq) })

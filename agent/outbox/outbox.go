@@ -17,7 +17,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"path/filepath"
 	"sync"
 	"time"
@@ -105,14 +104,15 @@ type Outbox struct {
 	o    Options
 	wake chan struct{} // capacity 1: Take may find something
 
-	life   sync.RWMutex // held for reading while log is used, for writing to replace it
-	log    *wal.Log
-	spool  *spool
-	failed error // why log takes nothing any more
-	retry  time.Time
-	delay  time.Duration
-	closed bool
-	done   chan struct{}
+	life    sync.RWMutex // held for reading while log is used, for writing to replace it
+	log     *wal.Log
+	spool   *spool
+	failed  error // why log takes nothing any more
+	retry   time.Time
+	delay   time.Duration
+	alarmed string // the last error of the disk that was logged, "" since it works
+	closed  bool
+	done    chan struct{}
 
 	shrinking sync.Mutex // one at a time makes room
 	first     uint64     // number of the log's first file; guarded by shrinking
@@ -124,13 +124,14 @@ type Outbox struct {
 	ring     []*chain // in the order in which Take asks them
 	turn     int      // where in ring the next Take begins
 	retries  retries
-	acks     [][]byte         // frames that go with the next write
-	gaps     map[string][]gap // by stream, not told yet
-	telling  map[uint64]gap   // by id, on their way into a segment
-	tellers  map[uint64]gap   // told by segments that are not done, by the segment's order
-	dirty    map[uint64]bool  // ids of the gaps that the log does not say yet, or not as they are
-	live     map[uint32]int   // items by file
-	pins     map[uint64]int   // files that writes under way may reach, and how many
+	acks     [][]byte                    // frames that go with the next write
+	gaps     map[string][]gap            // by stream, not told yet
+	telling  map[uint64]gap              // by id, on their way into a segment
+	tellers  map[uint64]gap              // told by segments that are not done, by the segment's order
+	dirty    map[uint64]bool             // ids of the gaps that the log does not say yet, or not as they are
+	live     map[uint32]int              // items by file
+	spent    map[uint32]map[string]Tally // forgettable segments by file and stream: they go with the file
+	pins     map[uint64]int              // files that writes under way may reach, and how many
 	order    uint64
 	gapID    uint64
 	unsent   int64 // bytes of the frames of items that are not published
@@ -204,75 +205,6 @@ func (b *Outbox) flush() error {
 	}
 	_, err := b.log.Append(context.Background(), frames...)
 	return err
-}
-
-// Status is what an outbox holds and what it did since Open.
-type Status struct {
-	Pending   int   // segments that are not published
-	Held      int   // published, but not on two hubs yet
-	Readings  int64 // in pending segments
-	Bytes     int64 // on disk
-	Quota     int64
-	Sealed    uint64 // segments made since Open
-	Published uint64 // segments that became published since Open
-	Forgotten uint64 // segments of which the copy was dropped while only one hub had it, since Open: quota pressure
-	GivenUp   uint64 // segments dropped before they were published, since Open: quota pressure, or a fork
-	LostRead  uint64 // readings in them
-	Fallen    uint64 // segments that were published and are not any more, since Open: their hubs are none now
-	Renewed   uint64 // incarnations given up because of a fork, since Open
-	Resealed  uint64 // segments that were sealed again in another incarnation for it, since Open
-	Forks     int    // places that somebody else with the device's key took: see Forks
-	Gaps      int    // gaps that no segment tells yet
-	LastSync  time.Duration
-	MeanSync  time.Duration
-	Failed    string                   // why the disk takes nothing, "" if it does
-	Streams   map[string]journal.Chain // the chain that each stream writes
-	Tips      map[string]journal.Link  // and its last segment
-	Oldest    string                   // the oldest pending segment, "CHAIN seq N"; "" if none
-}
-
-// Status returns the present numbers.
-func (b *Outbox) Status() Status {
-	b.life.RLock()
-	defer b.life.RUnlock()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	st, oldest := b.counters, uint64(math.MaxUint64)
-	st.Forks = len(b.forks)
-	st.Quota, st.Streams, st.Tips = b.o.Quota, map[string]journal.Chain{}, map[string]journal.Link{}
-	for _, c := range b.chains {
-		for i := range c.items {
-			it := &c.items[i]
-			if it.state&published != 0 {
-				st.Held++
-				continue
-			}
-			if it.order < oldest {
-				oldest, st.Oldest = it.order, fmt.Sprintf("%s seq %d", c.id, it.seq)
-			}
-			st.Pending++
-			st.Readings += int64(it.count)
-		}
-	}
-	for name, s := range b.streams {
-		if s.chain != nil {
-			st.Streams[name] = s.chain.id
-			if s.chain.tip != nil {
-				st.Tips[name] = *s.chain.tip
-			}
-		}
-	}
-	for _, g := range b.gaps {
-		st.Gaps += len(g)
-	}
-	if b.failed != nil {
-		st.Failed = b.failed.Error()
-	}
-	if b.log != nil {
-		w := b.log.Stats()
-		st.Bytes, st.LastSync, st.MeanSync = b.log.Size(), w.LastSync, w.MeanSync
-	}
-	return st
 }
 
 // consumed returns how many readings of each stream went from the spool into segments.

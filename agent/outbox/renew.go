@@ -196,7 +196,7 @@ func (b *Outbox) replaced(w chosen, lost bool) {
 }
 
 // Recount judges anew what is published and still here, after the fleet changed and after Open: count says what copies on hubs are worth now
-// (transport.Publisher.Count). What fell below its quorum is given out again like what never was published, the rest is offered at once to the
+// (transport.Publisher.Count). What fell below its quorum is given out again like what never was published, the rest is offered within seconds to the
 // hubs that lack it. It returns how many fell.
 func (b *Outbox) Recount(count func(c journal.Chain, seq uint64, acked []edge.ID) transport.Receipt) int {
 	defer b.signal()
@@ -226,7 +226,7 @@ func (b *Outbox) Recount(count func(c journal.Chain, seq uint64, acked []edge.ID
 				}
 			case !it.taken:
 				it.tries = 0
-				b.now(c, it)
+				b.soon(c, it)
 			}
 		}
 	}

@@ -80,6 +80,7 @@ func (b *Outbox) write(ctx context.Context, name string, do func(*stream) (*jour
 	if err != nil {
 		return nil, fmt.Errorf("outbox: writing stream %s: %w", name, err)
 	}
+	b.worked()
 	return seg, nil
 }
 
@@ -187,6 +188,10 @@ func (b *Outbox) newWriter(s *stream) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if c := s.chain; c != nil && c.tip == nil { // nothing of it ever reached the disk; while that is full there is one more with each attempt
+		delete(b.chains, c.id.Incarnation)
+		b.ring = slices.DeleteFunc(b.ring, func(o *chain) bool { return o == c })
+	}
 	c := &chain{id: w.Chain()}
 	b.chains[c.id.Incarnation] = c
 	b.ring = append(b.ring, c)
@@ -304,10 +309,24 @@ func (b *Outbox) ready(ctx context.Context) error {
 		b.failLocked(err)
 		return err
 	}
-	b.delay = 0
 	b.signal()
-	b.o.Logger.Info("outbox: log opened again after a disk error, streams begin a new incarnation", "dir", b.o.Dir)
 	return nil
+}
+
+// worked ends the alarm of a disk that took a segment again. That the log could be opened is no proof: a card that only reads opens, too.
+func (b *Outbox) worked() {
+	b.life.RLock()
+	healthy := b.delay == 0
+	b.life.RUnlock()
+	if healthy {
+		return
+	}
+	b.life.Lock()
+	defer b.life.Unlock()
+	if b.failed == nil && b.delay != 0 {
+		b.delay, b.alarmed = 0, ""
+		b.o.Logger.Info("outbox: the disk takes segments again, streams have begun a new incarnation", "dir", b.o.Dir)
+	}
 }
 
 func (b *Outbox) fail(err error) {
@@ -321,5 +340,8 @@ func (b *Outbox) fail(err error) {
 func (b *Outbox) failLocked(err error) {
 	b.delay = min(max(2*b.delay, minDelay), maxDelay)
 	b.failed, b.retry = err, time.Now().Add(b.delay)
-	b.o.Logger.Error("outbox: disk error, nothing is sealed until the log is opened again", "dir", b.o.Dir, "err", err, "pause", b.delay)
+	if text := err.Error(); b.alarmed != text {
+		b.alarmed = text
+		b.o.Logger.Error("outbox: disk error, nothing is sealed until the log is opened again", "dir", b.o.Dir, "err", err, "pause", b.delay)
+	}
 }

@@ -225,10 +225,14 @@ const maxAcks = 256
 
 func (b *Outbox) dropTo(file uint64) error {
 	_, err := b.log.Drop(wal.Pos{File: file})
-	if err == nil {
-		b.first = file
+	if err != nil {
+		return err
 	}
-	return err
+	b.first = file
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	maps.DeleteFunc(b.spent, func(f uint32, _ map[string]Tally) bool { return uint64(f) < file })
+	return nil
 }
 
 // checkpoint makes frames durable together with all that the log must still say when its first files are gone. The

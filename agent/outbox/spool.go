@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/journal"
@@ -30,12 +31,16 @@ const maxSpooled = 1000
 // spool keeps readings of the strict durability until they are in a segment. The readings of a stream are numbered;
 // every segment says how many of them are in segments so far, so that none is sealed twice after a power cut.
 type spool struct {
-	log *wal.Log
+	o   Options
+	dir string
 
-	mu    sync.Mutex
-	next  map[string]uint64 // number of the stream's next reading
-	done  map[string]uint64 // readings before it are sealed
-	queue []spooledFrame
+	mu     sync.Mutex
+	log    *wal.Log
+	failed error // why log takes nothing until it is opened again …
+	retry  time.Time
+	next   map[string]uint64 // number of the stream's next reading
+	done   map[string]uint64 // readings before it are sealed
+	queue  []spooledFrame
 }
 
 type spooledFrame struct {
@@ -68,7 +73,7 @@ func openSpool(ctx context.Context, o Options, dir string, consumed map[string]u
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) && o.Durability == Balanced {
 		return nil, nil, nil
 	}
-	s := &spool{next: maps.Clone(consumed), done: consumed}
+	s := &spool{o: o, dir: dir, next: maps.Clone(consumed), done: consumed}
 	var left []Spooled
 	log, _, err := wal.Open(dir, wal.Options{FileSize: o.fileSize(), Quota: o.Quota / 4, Logger: o.Logger, Wrap: o.Wrap},
 		func(p wal.Pos, frame []byte) error {
@@ -119,8 +124,9 @@ func oneClock(a, b edge.Instant) bool {
 
 // Spool makes readings durable that are not in a segment yet, in strict durability; in balanced it does nothing. What it
 // returned nil for comes back from Open unless Seal got it: Seal takes a stream's readings out in the order in which
-// Spool put them in, so both must be called with the same readings in the same order. Errors wrap wal.ErrFull when the
-// spool's share of the quota is used up, wal.ErrFailed after an error of the disk, until the outbox is opened again.
+// Spool put them in, so both must be called with the same readings in the same order, those for which Spool returned an
+// error included. Errors wrap wal.ErrFull when the spool's share of the quota is used up or the disk is full, wal.ErrFailed
+// after an error of the disk; it is opened again by the first call after a pause.
 func (b *Outbox) Spool(ctx context.Context, stream string, boot journal.BootID, readings []edge.Reading) error {
 	b.life.RLock()
 	defer b.life.RUnlock()
@@ -153,6 +159,7 @@ func (s *spool) add(ctx context.Context, stream string, boot journal.BootID, rea
 	s.mu.Lock()
 	defer s.mu.Unlock() // the numbers must be in the order of the log
 	rec := spoolRecord{Stream: stream, First: s.next[stream], Boot: boot}
+	s.next[stream] += uint64(len(readings)) // whatever comes of it: Seal counts them
 	for _, r := range readings {
 		rec.Readings = append(rec.Readings, spoolReading{Sensor: r.Sensor, Name: r.Quantity.Name, Unit: r.Unit, Text: r.Text,
 			Kind: r.Kind, Value: r.Value, Mono: r.At.Mono, Wall: r.At.Wall})
@@ -164,12 +171,35 @@ func (s *spool) add(ctx context.Context, stream string, boot journal.BootID, rea
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if err := s.ready(ctx); err != nil {
+		return err
+	}
 	pos, err := s.log.Append(context.WithoutCancel(ctx), frame)
+	if errors.Is(err, wal.ErrFailed) {
+		s.failed, s.retry = err, time.Now().Add(minDelay)
+	}
 	if err != nil {
 		return err
 	}
-	s.next[stream] += uint64(len(readings))
 	s.queue = append(s.queue, spooledFrame{pos[0], stream, rec.First, s.next[stream]})
+	return nil
+}
+
+// ready opens a log again that failed, once its pause is over. The caller holds mu.
+func (s *spool) ready(ctx context.Context) error {
+	switch {
+	case s.failed == nil:
+		return nil
+	case time.Now().Before(s.retry):
+		return s.failed
+	}
+	_ = s.log.Close() // its error is the one that brought us here
+	again, _, err := openSpool(ctx, s.o, s.dir, maps.Clone(s.done))
+	if err != nil {
+		s.failed, s.retry = fmt.Errorf("%w: %w", wal.ErrFailed, err), time.Now().Add(maxDelay)
+		return s.failed
+	}
+	s.log, s.queue, s.failed = again.log, again.queue, nil
 	return nil
 }
 
@@ -202,6 +232,9 @@ func (s *spool) drop() error {
 		n++
 	}
 	s.queue = s.queue[n:]
+	if s.failed != nil {
+		return nil
+	}
 	before := s.log.End()
 	if len(s.queue) > 0 {
 		before = s.queue[0].pos
@@ -214,5 +247,10 @@ func (s *spool) close() error {
 	if s == nil {
 		return nil
 	}
-	return s.log.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.log.Close(); s.failed == nil {
+		return err
+	}
+	return s.failed
 }
