@@ -89,52 +89,6 @@ func (s status) print(out io.Writer) {
 	}
 }
 
-func printDevice(out io.Writer, d *agent.Status) {
-	fmt.Fprintf(out, "clock: %s\n", d.Clock)
-	fmt.Fprintf(out, "outbox: %d segments pending, %d published but on one hub only, %d published since start, %s on disk\n",
-		d.Outbox.Pending, d.Outbox.Held, d.Outbox.Published, bytesText(d.Outbox.Bytes))
-	if d.Outbox.GivenUp > 0 {
-		fmt.Fprintf(out, "ALARM: %d segments with %d readings given up unpublished: the outbox quota is spent\n", d.Outbox.GivenUp, d.Outbox.LostReadings)
-	}
-	if d.Outbox.Fallen > 0 {
-		fmt.Fprintf(out, "outbox: %d segments published once more: hubs that had them are none any more\n", d.Outbox.Fallen)
-	}
-	if d.Outbox.Forks > 0 {
-		fmt.Fprintf(out, "ALARM: %d places in this device's chains were taken by somebody else with its key (a copied card?)\n", d.Outbox.Forks)
-	}
-	if d.Outbox.Renewed > 0 {
-		fmt.Fprintf(out, "outbox: %d incarnations given up for that since start, and begun anew\n", d.Outbox.Renewed)
-	}
-	if d.Outbox.Error != "" {
-		fmt.Fprintf(out, "ALARM: the outbox cannot write: %s\n", d.Outbox.Error)
-	}
-	switch {
-	case d.Error != "":
-		fmt.Fprintf(out, "publishing fails: %s\n", d.Error)
-	case d.Hubs == 1:
-		fmt.Fprintln(out, "last segment: on the only hub: no redundancy; add hubs with streembit fleet grant --role hub")
-	case d.Hubs > 1:
-		fmt.Fprintf(out, "last segment: %d of %d copies when it counted as published, %s ago\n", d.Copies, d.Hubs, time.Since(d.Published).Round(time.Second))
-	}
-	for _, st := range d.Streams {
-		if st.Lost > 0 {
-			fmt.Fprintf(out, "ALARM: stream %s: %d readings lost before sealing\n", st.Stream, st.Lost)
-		}
-		if st.Error != "" {
-			fmt.Fprintf(out, "stream %s: readings wait to be sealed: %s\n", st.Stream, st.Error)
-		}
-	}
-	hubs := make([]string, 0, len(d.HubErrors))
-	for id, text := range d.HubErrors {
-		hubs = append(hubs, fmt.Sprintf("hub …%s: %s", id[len(id)-8:], text))
-	}
-	slices.Sort(hubs)
-	for _, line := range hubs {
-		fmt.Fprintln(out, line)
-	}
-	printSensors(out, d.Sensors)
-}
-
 func ago(t time.Time) string {
 	if t.IsZero() {
 		return "never"
