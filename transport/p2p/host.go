@@ -10,9 +10,11 @@ import (
 	"net"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/sec"
+	"github.com/libp2p/go-libp2p/core/transport"
 	bhost "github.com/libp2p/go-libp2p/p2p/host/basic"
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	"github.com/libp2p/go-libp2p/p2p/host/peerstore/pstoremem"
@@ -77,11 +79,13 @@ func (l limits) resources() (network.ResourceManager, error) {
 // assembly is a host made from its parts. The package go-libp2p itself and its config link WebRTC and WebTransport
 // whatever the options say, 9 MB of program (docs/decisions/0010-host-from-parts.md); the parts alone do not.
 type assembly struct {
-	guard  *guard
-	host   *bhost.BasicHost
-	swarm  *swarm.Swarm
-	udp    *quicreuse.ConnManager
-	closed []func() error // what the host does not close itself
+	guard    *guard
+	host     *bhost.BasicHost
+	swarm    *swarm.Swarm
+	bus      event.Bus
+	upgrader transport.Upgrader
+	udp      *quicreuse.ConnManager
+	closed   []func() error // what the host does not close itself
 }
 
 // addrs returns the multiaddrs that the host tells others, without the /p2p part.
@@ -137,8 +141,8 @@ func assemble(o assembling) (a *assembly, err error) {
 	if err := errors.Join(store.AddPrivKey(self, key), store.AddPubKey(self, key.public)); err != nil {
 		return a, fmt.Errorf("p2p: adding own key: %w", err)
 	}
-	bus := eventbus.NewBus()
-	if a.swarm, err = swarm.NewSwarm(self, store, bus, swarm.WithResourceManager(a.guard),
+	a.bus = eventbus.NewBus()
+	if a.swarm, err = swarm.NewSwarm(self, store, a.bus, swarm.WithResourceManager(a.guard),
 		swarm.WithConnectionGater(a.guard), swarm.WithDialTimeout(dialLimit)); err != nil {
 		return a, fmt.Errorf("p2p: making swarm: %w", err)
 	}
@@ -154,7 +158,7 @@ func assemble(o assembling) (a *assembly, err error) {
 	if err != nil {
 		return a, err
 	}
-	a.host, err = bhost.NewHost(a.swarm, &bhost.HostOpts{EventBus: bus, ConnManager: cm, AddrsFactory: factory,
+	a.host, err = bhost.NewHost(a.swarm, &bhost.HostOpts{EventBus: a.bus, ConnManager: cm, AddrsFactory: factory,
 		UserAgent: "streembit", ProtocolVersion: "streembit/1"})
 	if err != nil {
 		return a, fmt.Errorf("p2p: making host: %w", err)
@@ -172,6 +176,7 @@ func (a *assembly) addTransports(key *hostKey, resources *guard) error {
 	if err != nil {
 		return fmt.Errorf("p2p: making upgrader: %w", err)
 	}
+	a.upgrader = up
 	stream, err := tcp.NewTCPTransport(up, resources, nil)
 	if err != nil {
 		return fmt.Errorf("p2p: making TCP: %w", err)

@@ -46,14 +46,16 @@ type Options struct {
 	// Merge takes in what another member (or a newcomer that proves its own membership) offers: it proves b, saves the result durably, audits it,
 	// and makes Fleet return it from then on. It returns that fleet, also beside an error that wraps fleet.ErrFork. It is called concurrently, and need
 	// not call FleetChanged: the node applies and passes on what came by the network. nil = what others offer is refused.
-	Merge   func(b fleet.Bundle) (*fleet.Fleet, error)
-	Enrol   Enrolment      // a hub's queue for newcomers; nil = claims are refused
-	Desk    Desk           // the same for operators; nil = they are refused
-	Boot    journal.BootID // of this machine; zero = the node takes no part in the detection of clones
-	Version string         // of the program, for people
-	Alarm   func(Alarm)    // called from the node's goroutines, must not block; nil = alarms are only logged
-	Sync    time.Duration  // how often the fleet is compared with the others'. 0 = 3 min; 30 min if Metered
-	Metered bool           // the bytes cost money: a client that keeps to one hub, looks nothing up unasked and leaves heads to the hubs (transport.Metered)
+	Merge     func(b fleet.Bundle) (*fleet.Fleet, error)
+	Enrol     Enrolment      // a hub's queue for newcomers; nil = claims are refused
+	Desk      Desk           // the same for operators; nil = they are refused
+	Boot      journal.BootID // of this machine; zero = the node takes no part in the detection of clones
+	Version   string         // of the program, for people
+	Alarm     func(Alarm)    // called from the node's goroutines, must not block; nil = alarms are only logged
+	Sync      time.Duration  // how often the fleet is compared with the others'. 0 = 3 min; 30 min if Metered
+	Reachable bool           // others may want to speak to this node: it holds places at the hubs' relays
+	RelayRate int            // bytes/s that a hub relays for all members together. 0 = 4 MiB/s
+	Metered   bool           // the bytes cost money: a client that keeps to one hub, looks nothing up unasked and leaves heads to the hubs (transport.Metered)
 
 	HeadMaxAge time.Duration // how long a hub keeps a head; must outlive the data. 0 = 30 days
 	KeepAlive  time.Duration // pause after which a fetch or follow stream shows that it lives. 0 = 15 s
@@ -101,6 +103,7 @@ type Node struct {
 	mu     sync.Mutex
 	lanes  map[edge.ID]*lane
 	misses map[edge.ID]miss
+	places places
 
 	headDue map[journal.Chain]time.Time // when this hub may put a head again for a metered device
 }
@@ -119,7 +122,8 @@ func New(ctx context.Context, o Options) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{lifetime: newLifetime(), o: o, self: o.Signer.ID(), log: o.Logger, lanes: map[edge.ID]*lane{}, misses: map[edge.ID]miss{}, headDue: map[journal.Chain]time.Time{},
-		taken: semaphore.NewWeighted(maxTaken), serving: readings{all: map[*reading]struct{}{}},
+		places: places{lost: make(chan struct{}, 1), until: map[edge.ID]time.Time{}},
+		taken:  semaphore.NewWeighted(maxTaken), serving: readings{all: map[*reading]struct{}{}},
 		repairs: repairs{places: semaphore.NewWeighted(repairPlaces), by: map[edge.ID]int{}},
 		marks:   marks{store: o.Store, seen: map[journal.Chain]transport.Head{}}, meetings: meetings{again: map[network.Conn]bool{}},
 		telling: semaphore.NewWeighted(tellPlaces), served: semaphore.NewWeighted(tellPlaces), large: semaphore.NewWeighted(largePlaces),
@@ -167,6 +171,9 @@ func (o *Options) defaults() error {
 	case o.Sync == 0:
 		o.Sync = 3 * time.Minute
 	}
+	if o.RelayRate == 0 {
+		o.RelayRate = 4 << 20
+	}
 	if o.KeepAlive == 0 {
 		o.KeepAlive = 15 * time.Second
 	}
@@ -185,6 +192,13 @@ func (n *Node) start() error {
 		n.host.SetStreamHandler(repairProtocol, n.serveRepair)
 	}
 	if err := n.startDHT(); err != nil {
+		return err
+	}
+	start := n.startReachable
+	if n.o.Store != nil {
+		start = n.startRelay
+	}
+	if err := start(); err != nil {
 		return err
 	}
 	n.parts.host.SetStreamHandler(fleetProtocol, n.serveFleet)
@@ -222,7 +236,7 @@ func (n *Node) Peers() []PeerInfo {
 	var out []PeerInfo
 	for _, c := range n.parts.host.Network().Conns() {
 		id, ok := memberID(c.RemotePeer())
-		out = append(out, PeerInfo{ID: id, Addr: c.RemoteMultiaddr().String(), Direct: !c.Stat().Limited,
+		out = append(out, PeerInfo{ID: id, Addr: c.RemoteMultiaddr().String(), Direct: !relayed(c.RemoteMultiaddr()),
 			Member: ok && f.IsMember(id), Latency: n.parts.host.Peerstore().LatencyEWMA(c.RemotePeer())})
 	}
 	return out

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package p2p
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/host/observedaddrs"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
+	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/streembit/edge"
+)
+
+const (
+	relayGoal    = 2                // hubs at which a member can be found: one may restart
+	reserveLimit = 10 * time.Second // one reservation
+	reserveFirst = 2 * time.Second  // pause after a failure …
+	reserveLast  = 2 * time.Minute
+	reserveAgain = 5 * time.Second // and, at most, after the loss of a relay: a hub that restarts is not stormed
+)
+
+// places are a member's reservations at the relays of hubs.
+type places struct {
+	lost chan struct{} // capacity 1: a relay is gone
+
+	mu    sync.Mutex
+	until map[edge.ID]time.Time
+}
+
+// startReachable makes the node one that others reach through the hubs' relays, and then directly where the NATs on the way let holes be punched
+// (DCUtR, github.com/libp2p/specs/blob/master/relay/DCUtR.md).
+func (n *Node) startReachable() error {
+	if err := client.AddTransport(n.host, n.parts.upgrader); err != nil {
+		return fmt.Errorf("p2p: starting relay client: %w", err)
+	}
+	if len(n.o.Listen) > 0 {
+		if err := n.startPunching(); err != nil {
+			return err
+		}
+	}
+	if !n.o.Reachable {
+		return nil
+	}
+	n.parts.host.Network().Notify(&network.NotifyBundle{DisconnectedF: func(_ network.Network, c network.Conn) {
+		if id, ok := memberID(c.RemotePeer()); ok {
+			n.places.lose(id)
+		}
+	}})
+	n.spawn(func() { n.keepPlaces(n.life) })
+	return nil
+}
+
+func (n *Node) startPunching() error {
+	observed, err := observedaddrs.NewManager(n.parts.bus, n.parts.swarm)
+	if err != nil {
+		return fmt.Errorf("p2p: watching own addresses: %w", err)
+	}
+	observed.Start(n.parts.swarm)
+	n.parts.closed = append(n.parts.closed, observed.Close)
+	punch, err := holepunch.NewService(n.host, n.parts.host.IDService(), func() []ma.Multiaddr { return n.ownPublic(observed) })
+	if err != nil {
+		return fmt.Errorf("p2p: starting hole punching: %w", err)
+	}
+	n.parts.closed = append(n.parts.closed, punch.Close)
+	return nil
+}
+
+// ownPublic returns the public addresses that this node has, or that others see it under: members say so, one of them is enough.
+func (n *Node) ownPublic(observed *observedaddrs.Manager) []ma.Multiaddr {
+	own, _ := n.parts.swarm.InterfaceListenAddresses() // none is no reason to stop
+	var out []ma.Multiaddr
+	for _, a := range append(own, observed.Addrs(1)...) {
+		if manet.IsPublicAddr(a) && !relayed(a) {
+			out = append(out, a)
+		}
+	}
+	return ma.Unique(out)
+}
+
+func (p *places) lose(hub edge.ID) {
+	p.mu.Lock()
+	_, had := p.until[hub]
+	delete(p.until, hub)
+	p.mu.Unlock()
+	if had {
+		select {
+		case p.lost <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// keepPlaces holds reservations until ctx ends.
+func (n *Node) keepPlaces(ctx context.Context) {
+	fails := 0
+	for {
+		next, ok := n.reserve(ctx)
+		pause := time.Until(next)
+		if ok {
+			fails = 0
+		} else {
+			pause = min(reserveFirst<<min(fails, 10), reserveLast)
+			fails++
+		}
+		t := time.NewTimer(pause/2 + rand.N(pause/2+1))
+		select {
+		case <-t.C:
+		case <-n.places.lost:
+			t.Reset(rand.N(reserveAgain))
+			select {
+			case <-t.C:
+			case <-ctx.Done():
+			}
+		case <-ctx.Done():
+		}
+		if t.Stop(); ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// reserve makes sure of places at the first hubs that can be reached, and returns when they are to be renewed.
+func (n *Node) reserve(ctx context.Context) (next time.Time, ok bool) {
+	hubs := relaysOf(n.o.Fleet(), n.self)
+	have := 0
+	next = time.Now().Add(reserveTTL)
+	for _, hub := range hubs {
+		until, err := n.placeAt(ctx, hub)
+		if err != nil {
+			n.log.Debug("no place at the relay of a hub", "hub", hub, "err", err)
+			continue
+		}
+		if renew := until.Add(-reserveTTL / 4); renew.Before(next) {
+			next = renew
+		}
+		if have++; have == relayGoal {
+			break
+		}
+	}
+	return next, have >= min(relayGoal, len(hubs)) && have > 0
+}
+
+// placeAt returns until when the hub relays to this node.
+func (n *Node) placeAt(ctx context.Context, hub edge.ID) (time.Time, error) {
+	n.places.mu.Lock()
+	until := n.places.until[hub]
+	n.places.mu.Unlock()
+	if time.Until(until) > reserveTTL/4 && n.connected(hub) {
+		return until, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, reserveLimit)
+	defer cancel()
+	if err := n.reach(ctx, hub); err != nil {
+		return until, err
+	}
+	if _, err := client.Reserve(ctx, n.host, peer.AddrInfo{ID: peerID(hub)}); err != nil {
+		return until, fmt.Errorf("p2p: reserving at hub %s: %w", hub.Short(), err)
+	}
+	until = time.Now().Add(reserveTTL) // what the hub says is a time of its own clock
+	n.places.mu.Lock()
+	defer n.places.mu.Unlock()
+	n.places.until[hub] = until
+	return until, nil
+}
+
+// Relays returns the hubs through which this node can be reached now.
+func (n *Node) Relays() []edge.ID {
+	n.places.mu.Lock()
+	defer n.places.mu.Unlock()
+	var out []edge.ID
+	for hub, until := range n.places.until {
+		if time.Now().Before(until) {
+			out = append(out, hub)
+		}
+	}
+	return out
+}
