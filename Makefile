@@ -15,7 +15,7 @@ PURE        := . ./journal/... ./fleet/... ./sensors/...
 # These start themselves again, which an emulator without binfmt cannot.
 RESTARTS    := ^TestKill
 
-.PHONY: help build demo test lint bench cross fuzz qemu clean
+.PHONY: help build demo test lint bench gobench cross fuzz qemu clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
@@ -33,13 +33,19 @@ test: ## all tests under the race detector
 lint: ## go vet, staticcheck, gofmt, go mod tidy; golangci-lint where it is installed
 	$(GO) vet ./...
 	$(GO) vet -tags tpm ./fleet/tpm ./cmd/streembitd
+	cd bench/peers && $(GO) vet ./...
 	$(GO) run $(STATICCHECK) -checks inherit,ST1000 ./...
+	cd bench/peers && $(GO) run $(STATICCHECK) -checks inherit,ST1000 ./...
 	@bad=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l); [ -z "$$bad" ] || { echo "run gofmt -w on:"; echo "$$bad"; exit 1; }
 	$(GO) mod tidy -diff
+	cd bench/peers && $(GO) mod tidy -diff
 	@if command -v golangci-lint >/dev/null; then golangci-lint run ./...; \
 	else echo "golangci-lint is not installed, its linters were not run: go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI)"; fi
 
-bench: ## all benchmarks, one run each; compare two outputs with benchstat
+bench: ## beside mosquitto and NATS JetStream, with the aims of the design (5 min; BENCH=short: under 3)
+	cd bench/peers && $(GO) test -run '^$$' -bench '^BenchmarkPeers$$' -benchtime 1x -timeout 30m .
+
+gobench: ## all benchmarks of the packages, one run each; compare two outputs with benchstat
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 cross: ## streembitd, stripped, for each kind of board, with sizes (MB = 10^6 bytes)

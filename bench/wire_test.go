@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package bench measures what crosses packages and processes. Hubs are processes of their own; CPU per reading and bytes are
-// the figures that transfer to other machines, rates are not. make bench prints them; bench/RESULTS.md keeps them.
+// the figures that transfer to other machines, rates are not. make gobench prints them; bench/RESULTS.md keeps them. The
+// comparison with our peers is bench/peers.
 package bench_test
 
 import (

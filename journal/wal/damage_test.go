@@ -215,6 +215,22 @@ func TestDamageWhileOpen(t *testing.T) {
 	same(t, "scan", scan(t, l, wal.Pos{}), []kept{want[0], want[2]})
 }
 
+// TestShortWhileOpen: a file that lost its end while the log has it open is damaged, not a disk that fails: nobody must wait for it to get well.
+func TestShortWhileOpen(t *testing.T) {
+	dir := t.TempDir()
+	l, _, _ := open(t, dir, wal.Options{})
+	want := add(t, l, frame(1, 100), frame(2, 6000), frame(3, 100))
+	for _, size := range []int64{want[2].at.Off + 50, want[2].at.Off + 3, want[1].at.Off + 4500, want[0].at.Off + 9} {
+		must(t, os.Truncate(files(t, dir)[0], size))
+		for _, k := range want {
+			_, err := l.Read(k.at)
+			if short := k.at.Off+8+int64(len(k.data)) > size; short != errors.Is(err, wal.ErrCorrupt) || !short && err != nil {
+				t.Errorf("cut to %d bytes, frame of %d at %s: %v", size, len(k.data), k.at, err)
+			}
+		}
+	}
+}
+
 // TestNotClean: what was not left by Close itself is never clean.
 func TestNotClean(t *testing.T) {
 	for name, change := range map[string]func(t *testing.T, dir string) string{

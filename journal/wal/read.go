@@ -5,6 +5,8 @@ package wal
 import (
 	"cmp"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"slices"
@@ -31,8 +33,11 @@ func (l *Log) Read(p Pos) (_ []byte, err error) {
 	defer f.Close()
 	s := &scanner{r: f, no: seg.no, size: seg.size, ahead: readAhead}
 	frame, err := s.frame(p.Off, frameLimit)
-	if err == nil && frame == nil {
+	switch {
+	case err == nil && frame == nil:
 		err = ErrCorrupt
+	case errors.Is(err, io.EOF): // the file is shorter than what was durable
+		err = fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	if err != nil {
 		return nil, err

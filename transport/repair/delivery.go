@@ -16,8 +16,9 @@ import (
 
 const (
 	fetchLimit = 2 * time.Minute // of a hub's own time, for a run of a bucket
+	slowAfter  = 2 * time.Second // of its own time, after which a hub that gives …
+	slowRate   = 32 << 10        // … less than these bytes a second is asked after the others
 	putWidth   = 16              // segments on their way to the disk, so that they share an fsync: 4 MiB at most
-	early      = time.Hour       // clocks of hubs and devices may differ by as much
 )
 
 // errOwn ends a fetch for a reason that is this hub's own.
@@ -33,6 +34,7 @@ type delivery struct {
 	came       uint64 // … and of what came
 	width      chan struct{}
 	puts       sync.WaitGroup
+	spent      time.Duration // by the hub
 
 	mu      sync.Mutex
 	count   int    // that were stored
@@ -66,10 +68,6 @@ func (d *delivery) take(ctx context.Context, segment []byte, received int64) err
 	}
 	d.next = seg.Seq + 1
 	d.came |= 1 << (seg.Seq % journal.BucketSize)
-	// A segment cannot have been received before it was made: a false date would have this copy let go before its time.
-	if seg.Wall != 0 && received < seg.Wall-early.Milliseconds() {
-		received = 0
-	}
 	if d.width == nil {
 		d.width = make(chan struct{}, putWidth)
 	}

@@ -51,7 +51,7 @@ func (r *Repairer) look(ctx context.Context, w *work, p *peer) error {
 // theirs asks a hub for ranges and returns those of interest.
 func (r *Repairer) theirs(ctx context.Context, w *work, p *peer, q transport.RangeQuery, want func(transport.Range) bool) (out []transport.Range, err error) {
 	c := checker{fleet: w.fleet.ID(), query: q}
-	t := wait(ctx, r.o.Stall, lookLimit)
+	t := wait(ctx, r.o.Stall, p.time)
 	err = t.done(r.o.Peers.Ranges(t.ctx, p.id, q, func(x transport.Range) error {
 		return t.during(func() error {
 			if err := c.check(x); err != nil {
@@ -68,6 +68,7 @@ func (r *Repairer) theirs(ctx context.Context, w *work, p *peer, q transport.Ran
 			return r.pace.WaitN(ctx, rangeCost)
 		})
 	}))
+	p.time -= t.spent
 	return out, err
 }
 

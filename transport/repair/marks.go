@@ -28,18 +28,24 @@ func (r *Repairer) takeMarks(ctx context.Context, p *peer) error {
 			if err := r.pace.WaitN(ctx, len(signed)); err != nil || r.marks.has(signed) {
 				return err
 			}
-			err := r.o.Local.Mark(ctx, signed)
-			refused := (*transport.Refusal)(nil)
-			switch {
-			case err == nil:
-				r.marks.add(signed)
-				return nil
-			case errors.As(err, &refused) && refused.Reason == transport.RefusedNotAllowed: // its collector is none any more
-				return nil
-			case refused != nil && refused.Reason == transport.RefusedInvalid:
-				return fmt.Errorf("repair: it sends what are no watermarks: %w: %w", errLie, err)
-			}
-			return localError{fmt.Errorf("repair: keeping watermarks: %w", err)}
+			return r.keepMarks(ctx, signed)
 		})
 	}))
+}
+
+func (r *Repairer) keepMarks(ctx context.Context, signed []byte) error {
+	err := r.o.Local.Mark(ctx, signed)
+	if err == nil {
+		r.marks.add(signed)
+		return nil
+	}
+	if refused, ok := errors.AsType[*transport.Refusal](err); ok {
+		switch refused.Reason {
+		case transport.RefusedInvalid:
+			return fmt.Errorf("repair: it sends what are no watermarks: %w: %w", errLie, err)
+		case transport.RefusedNotAllowed, transport.RefusedRate, transport.RefusedBusy: // it may be another time
+			return nil
+		}
+	}
+	return localError{fmt.Errorf("repair: keeping watermarks: %w", err)}
 }

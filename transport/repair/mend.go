@@ -34,7 +34,7 @@ func (r *Repairer) mend(ctx context.Context, w *work) (again bool, err error) {
 	}
 	gained := false
 	for _, l := range w.list() {
-		changed, err := r.bucketOf(ctx, l)
+		changed, err := r.bucketOf(ctx, g, l)
 		if err != nil {
 			return false, err
 		}
@@ -57,21 +57,22 @@ func (r *Repairer) held(ctx context.Context, at spot) (transport.Range, error) {
 }
 
 // bucketOf mends one bucket; changed reports whether this hub holds other segments of it than before.
-func (r *Repairer) bucketOf(ctx context.Context, l *lack) (changed bool, err error) {
-	f := r.o.Fleet()
-	if !f.Is(r.o.Self, fleet.Hub) {
-		return false, nil
+func (r *Repairer) bucketOf(ctx context.Context, g *pass, l *lack) (changed bool, err error) {
+	if g.fleet != r.o.Fleet() {
+		g.fleet, g.hubs = r.o.Fleet(), nil
+		for _, h := range g.fleet.Hubs() {
+			g.hubs = append(g.hubs, h.Member)
+		}
 	}
-	var hubs []edge.ID
-	for _, h := range f.Hubs() {
-		hubs = append(hubs, h.Member)
+	if !slices.Contains(g.hubs, r.o.Self) {
+		return false, nil
 	}
 	now, err := r.held(ctx, l.spot)
 	if err != nil {
 		return false, err
 	}
-	for _, c := range l.holders(hubs) {
-		if c.peer.down || !slices.Contains(hubs, c.peer.id) {
+	for _, c := range l.holders(g.hubs) {
+		if c.peer.down || !slices.Contains(g.hubs, c.peer.id) {
 			continue
 		}
 		if !c.fork {
@@ -81,7 +82,7 @@ func (r *Repairer) bucketOf(ctx context.Context, l *lack) (changed bool, err err
 			continue
 		}
 		was := now.Sum
-		if now, err = r.from(ctx, f, l, c); err != nil {
+		if now, err = r.from(ctx, g.fleet, l, c); err != nil {
 			return changed, err
 		}
 		changed = changed || now.Sum != was
@@ -168,6 +169,7 @@ func (r *Repairer) run(ctx context.Context, d *delivery, p *peer, s transport.Sp
 	err := t.done(r.o.Peers.FetchDated(t.ctx, p.id, d.chain, s, func(segment []byte, received int64) error {
 		return t.during(func() error { return d.take(ctx, segment, received) })
 	}))
+	d.spent += t.spent
 	if errors.Is(err, errOwn) {
 		return nil
 	}
@@ -191,6 +193,7 @@ func (r *Repairer) prove(ctx context.Context, f *fleet.Fleet, at spot, p *peer, 
 // broken judges a hub that did not deliver what it had claimed: if it claims it still, that is a lie; if not, it has let it go meanwhile.
 func (r *Repairer) broken(ctx context.Context, f *fleet.Fleet, at spot, p *peer, missed uint64, ours journal.Hash) {
 	q := transport.RangeQuery{Target: r.o.Self, Chain: &at.chain, Span: at.span(), Width: journal.BucketSize}
+	p.time = r.o.Stall
 	now, err := r.theirs(ctx, newWork(f), p, q, nil)
 	if err != nil {
 		r.failed(p, err)
@@ -210,6 +213,8 @@ func (r *Repairer) broken(ctx context.Context, f *fleet.Fleet, at spot, p *peer,
 func (r *Repairer) count(p *peer, d *delivery) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	p.slow = d.spent > slowAfter && float64(d.bytes) < slowRate*d.spent.Seconds()
+	p.stats.Slow = p.slow
 	r.stats.Fetched += uint64(d.count)
 	r.stats.Bytes += d.bytes
 	p.stats.Fetched += uint64(d.count)

@@ -17,10 +17,12 @@ import (
 // peer is another hub. Repairer.mu guards stats; the rest is of the goroutine that repairs.
 type peer struct {
 	id      edge.ID
-	strikes int    // questions in a row that failed
-	skip    int    // rounds in which it is not asked
-	down    bool   // in this round
-	suspect string // what it promised in vain; "" = nothing
+	strikes int           // questions in a row that failed
+	skip    int           // rounds in which it is not asked
+	down    bool          // in this round
+	slow    bool          // when it was last asked for segments
+	time    time.Duration // that it may take still for what it is asked now
+	suspect string        // what it promised in vain; "" = nothing
 	warned  bool
 	stats   PeerStats
 }
@@ -78,6 +80,7 @@ func (r *Repairer) forgive() {
 
 // ask compares with one hub and takes its marks; an error is of this hub's own.
 func (r *Repairer) ask(ctx context.Context, w *work, p *peer, marks bool) error {
+	p.time = lookLimit
 	err := r.look(ctx, w, p)
 	if err == nil && marks {
 		err = r.takeMarks(ctx, p)

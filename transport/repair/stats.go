@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/streembit/edge"
+	"github.com/streembit/edge/fleet"
 )
 
 // Stats says how repair gets on. Counts are since the start.
@@ -32,6 +33,7 @@ type PeerStats struct {
 	Bytes    uint64    // of them
 	Failed   uint64    // questions without an answer, and promises not kept
 	Error    string    // of the last question, "" = it was answered
+	Slow     bool      // it gave the last segments so slowly that others are asked before it
 	Suspect  string    // why it is believed last, "" = it is believed
 }
 
@@ -74,6 +76,9 @@ type pass struct {
 	began   time.Time
 	fetched uint64 // Stats.Fetched then
 	lacking int    // now
+
+	fleet *fleet.Fleet // as it is now …
+	hubs  []edge.ID    // … and its hubs
 }
 
 // note tells how much is left to do.

@@ -156,14 +156,16 @@ func (l *lack) mask() (m uint64) {
 
 func (l *lack) segments() int { return bits.OnesCount64(l.mask()) }
 
-// holders returns the claims in the order in which they are tried: the closest hub first, those no longer of the bucket after them, and those that
-// promised in vain before at the end.
+// holders returns the claims in the order in which they are tried: the closest hub first, those no longer of the bucket after them, then those that
+// are slow, and those that promised in vain at the end.
 func (l *lack) holders(hubs []edge.ID) []claim {
 	placed := transport.Place(l.chain.Bucket(l.bucket*journal.BucketSize).Key(), hubs)
 	rank := func(c claim) int {
 		at := slices.Index(placed, c.peer.id)
 		switch {
 		case c.peer.suspicious():
+			return 3 * transport.MaxCopies
+		case c.peer.slow:
 			return 2 * transport.MaxCopies
 		case at < 0:
 			return transport.MaxCopies

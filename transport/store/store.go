@@ -239,7 +239,6 @@ func (s *Store) Stats() Stats {
 	defer s.mu.Unlock()
 	st := s.stats
 	st.Refused, st.LetGo, st.Undated = maps.Clone(s.stats.Refused), maps.Clone(s.stats.LetGo), s.undated
-	oldest := uint32(math.MaxUint32)
 	for c, h := range s.chains {
 		n, all := s.scope(c).count(h), h.count()
 		if n > 0 {
@@ -247,16 +246,9 @@ func (s *Store) Stats() Stats {
 		}
 		st.Segments += n
 		st.Revoked += all - n
-		for _, b := range h.blocks {
-			for _, e := range b.entries {
-				if e.received > 0 {
-					oldest = min(oldest, e.received)
-				}
-			}
+		if _, oldest := h.since(0); oldest > 0 && (st.Oldest == 0 || int64(oldest)*1000 < st.Oldest) {
+			st.Oldest = int64(oldest) * 1000
 		}
-	}
-	if oldest < math.MaxUint32 {
-		st.Oldest = int64(oldest) * 1000
 	}
 	st.Quota, st.Forks = s.o.Quota, len(s.proofs)
 	if s.log != nil {

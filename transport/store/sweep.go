@@ -48,6 +48,9 @@ func (s *Store) Run(ctx context.Context) error {
 func (s *Store) Sweep(ctx context.Context) error {
 	s.sweeping.Lock()
 	defer s.sweeping.Unlock()
+	if err := s.ready(ctx); err != nil {
+		return fmt.Errorf("store: sweeping: %w", err)
+	}
 	age, err := s.tellTime(ctx)
 	if err == nil {
 		err = s.raiseAll(ctx, age)

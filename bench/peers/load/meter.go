@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package load
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// meter measures this process from start to stop.
+type meter struct {
+	r   Result
+	err error
+
+	began  time.Time
+	cpu    time.Duration
+	io     map[string]int64
+	disk   int64
+	done   bool
+	onDisk func() int64 // bytes written to files so far, which are no bytes on sockets; nil = none
+}
+
+func (m *meter) start() {
+	_ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0) // the peak starts anew, where the kernel lets it
+	m.io = m.counters("/proc/self/io")
+	if m.onDisk != nil {
+		m.disk = m.onDisk()
+	}
+	m.cpu = m.used()
+	m.began = time.Now()
+}
+
+// acknowledged stops the clock; what follows until stop counts as CPU and bytes only.
+func (m *meter) acknowledged() {
+	m.r.Wall = time.Since(m.began)
+	m.done = true
+}
+
+func (m *meter) stop(readings int) {
+	if !m.done {
+		m.acknowledged()
+	}
+	m.r.CPU = m.used() - m.cpu
+	now := m.counters("/proc/self/io")
+	if m.onDisk != nil {
+		m.r.Disk = m.onDisk() - m.disk
+	}
+	m.r.Readings = readings
+	m.r.Out = now["wchar"] - m.io["wchar"] - m.r.Disk
+	m.r.In = now["rchar"] - m.io["rchar"]
+	m.r.Pages = now["write_bytes"] - m.io["write_bytes"]
+	m.r.Peak = m.counters("/proc/self/status")["VmHWM"] * 1024
+}
+
+func (m *meter) used() time.Duration {
+	var u syscall.Rusage
+	m.keep(syscall.Getrusage(syscall.RUSAGE_SELF, &u))
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// counters reads the numbers of a file of lines such as "name: 123 kB".
+func (m *meter) counters(file string) map[string]int64 {
+	raw, err := os.ReadFile(file)
+	m.keep(err)
+	out := map[string]int64{}
+	for line := range strings.Lines(string(raw)) {
+		f := strings.Fields(line)
+		if len(f) < 2 {
+			continue
+		}
+		if n, err := strconv.ParseInt(f[1], 10, 64); err == nil {
+			out[strings.TrimSuffix(f[0], ":")] = n
+		}
+	}
+	return out
+}
+
+func (m *meter) keep(err error) {
+	if err != nil && m.err == nil {
+		m.err = fmt.Errorf("load: measuring: %w", err)
+	}
+}
