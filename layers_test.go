@@ -39,6 +39,7 @@ var layers = []layer{
 	{dir: "journal/wal"},
 	{dir: "thing", may: []string{".", "journal"}, noIO: true},
 	{dir: "fleet", may: []string{".", "journal"}},
+	{dir: "direct", may: []string{".", "journal", "fleet", "thing"}, noIO: true},
 	{dir: "fleet/...", may: []string{".", "journal", "fleet"}},
 	{dir: "agent/...", may: []string{".", "journal/...", "fleet/...", "hal", "sensors", "transport", "agent/..."}},
 	{dir: "transport", may: []string{".", "journal", "fleet"}},
