@@ -16,6 +16,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/streembit/edge"
@@ -23,11 +24,7 @@ import (
 )
 
 // Stream carries a session. Close ends both directions and wakes a Read or Write that waits; what was written before is delivered if it can be.
-type Stream interface {
-	Read(p []byte) (int, error)
-	Write(p []byte) (int, error)
-	Close() error
-}
+type Stream = io.ReadWriteCloser
 
 // Protocol is the version that the first frames of both sides name.
 const Protocol = 1
