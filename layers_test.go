@@ -44,6 +44,7 @@ var layers = []layer{
 	{dir: "agent/...", may: []string{".", "journal/...", "fleet/...", "hal", "sensors", "transport", "agent/..."}},
 	{dir: "transport", may: []string{".", "journal", "fleet"}},
 	{dir: "transport/...", may: []string{".", "journal/...", "fleet/...", "transport/..."}},
+	{dir: "transport/p2p", may: []string{".", "journal/...", "fleet/...", "transport/...", "thing"}},
 	{dir: "transport/store", may: []string{".", "journal/...", "fleet", "transport"}},
 	{dir: "collector/...", may: []string{".", "journal", "fleet", "transport", "collector/..."}},
 	{dir: "cmd/internal/cli"},

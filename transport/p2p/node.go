@@ -45,6 +45,7 @@ type Options struct {
 	// and makes Fleet return it from then on. It returns that fleet, also beside an error that wraps fleet.ErrFork. It is called concurrently, and need
 	// not call FleetChanged: the node applies and passes on what came by the network. nil = what others offer is refused.
 	Merge   func(b fleet.Bundle) (*fleet.Fleet, error)
+	Direct  DirectServer   // a device's side of direct sessions, closed before the node; nil = they are refused
 	Enrol   Enrolment      // a hub's queue for newcomers; nil = claims are refused
 	Desk    Desk           // the same for operators; nil = they are refused
 	Boot    journal.BootID // of this machine; zero = the node takes no part in the detection of clones
@@ -90,6 +91,7 @@ type Node struct {
 	serving  readings
 	twins    *twins
 	marks    marks
+	things   thingMarks
 	meetings meetings
 	telling  *semaphore.Weighted // places for comparing fleets, as the asking side …
 	served   *semaphore.Weighted // … and as the answering one
@@ -117,7 +119,7 @@ func New(ctx context.Context, o Options) (*Node, error) {
 	}
 	n := &Node{o: o, self: o.Signer.ID(), log: o.Logger, lanes: map[edge.ID]*lane{}, misses: map[edge.ID]miss{},
 		taken: semaphore.NewWeighted(maxTaken), serving: readings{all: map[*reading]struct{}{}},
-		marks: marks{store: o.Store, seen: map[journal.Chain]transport.Head{}}, meetings: meetings{again: map[peer.ID]bool{}},
+		marks: marks{store: o.Store, seen: map[journal.Chain]transport.Head{}}, things: thingMarks{seen: map[edge.ID]described{}}, meetings: meetings{again: map[peer.ID]bool{}},
 		telling: semaphore.NewWeighted(tellPlaces), served: semaphore.NewWeighted(tellPlaces), large: semaphore.NewWeighted(largePlaces),
 		offers: rate.NewLimiter(strangerOffers, 8*strangerOffers)}
 	n.twins = newTwins(n)
@@ -173,6 +175,9 @@ func (n *Node) start() error {
 	if n.o.Store != nil {
 		n.host.SetStreamHandler(storeProtocol, n.serveStore)
 		n.host.SetStreamHandler(fetchProtocol, n.serveFetch)
+	}
+	if n.o.Direct != nil {
+		n.host.SetStreamHandler(directProtocol, n.serveDirect)
 	}
 	if err := n.startDHT(); err != nil {
 		return err
