@@ -37,11 +37,14 @@ var layers = []layer{
 	{dir: "sensors/all", may: []string{".", "hal", "sensors/..."}},
 	{dir: "journal", may: []string{"."}, noIO: true},
 	{dir: "journal/wal"},
+	{dir: "thing", may: []string{".", "journal"}, noIO: true},
 	{dir: "fleet", may: []string{".", "journal"}},
+	{dir: "direct", may: []string{".", "journal", "fleet", "thing"}, noIO: true},
 	{dir: "fleet/...", may: []string{".", "journal", "fleet"}},
 	{dir: "agent/...", may: []string{".", "journal/...", "fleet/...", "hal", "sensors", "transport", "agent/..."}},
 	{dir: "transport", may: []string{".", "journal", "fleet"}},
 	{dir: "transport/...", may: []string{".", "journal/...", "fleet/...", "transport/..."}},
+	{dir: "transport/p2p", may: []string{".", "journal/...", "fleet/...", "transport/...", "thing"}},
 	{dir: "transport/store", may: []string{".", "journal/...", "fleet", "transport"}},
 	{dir: "collector/...", may: []string{".", "journal", "fleet", "transport", "collector/..."}},
 	{dir: "cmd/internal/cli"},
@@ -67,6 +70,7 @@ var reserved = []struct {
 	{"filippo.io/", []string{"cmd/streembit/..."}}, // streembitd must stay small
 	{"github.com/google/go-tpm", []string{"fleet/tpm"}},
 	{"github.com/spf13/cobra", []string{"cmd/..."}},
+	{"github.com/santhosh-tekuri/jsonschema", []string{"thing"}}, // its tests
 	{"periph.io/x/host", []string{"hal"}},
 	{"periph.io/x/conn", []string{"hal/...", "sensors/..."}},
 	{"periph.io/x/devices", nil},

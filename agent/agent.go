@@ -82,7 +82,11 @@ func New(c Config) (*Agent, error) {
 		case p.Every <= 0:
 			return nil, fmt.Errorf("agent: sensor %q: interval %s: want one above zero", p.Name, p.Every)
 		}
-		emit := func(samples []edge.Sample) { b.offer(a.stamp(p.Name, samples)) }
+		emit := func(samples []edge.Sample) edge.Instant {
+			m := a.stamp(p.Name, samples)
+			b.offer(m)
+			return m.readings[0].At
+		}
 		a.samplers = append(a.samplers, newSampler(p, emit, c.Logger))
 	}
 	a.drain = newDrain(c)

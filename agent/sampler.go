@@ -51,9 +51,10 @@ var errHung = fmt.Errorf("the call does not return: %w", hal.ErrTimeout)
 // sampler owns one probe: its goroutine, run, alone calls the sensor. What it reads it hands to emit.
 type sampler struct {
 	probe  Probe
-	emit   func(samples []edge.Sample)
+	emit   func(samples []edge.Sample) edge.Instant // tells when it was
 	logger *slog.Logger
-	sets   chan setRequest
+	asks   chan request
+	wake   chan struct{} // holds one token after the schedule has changed
 	ended  chan struct{} // closed when run has returned
 
 	mu      sync.Mutex
@@ -61,12 +62,14 @@ type sampler struct {
 	plan    schedule // begins when the sensor is opened for the first time
 	reading bool
 	late    lateness
-	since   time.Time // when the present fault began
+	latest  []edge.Sample // of the last good read …
+	at      edge.Instant  // … which was then
+	since   time.Time     // when the present fault began
 }
 
-func newSampler(p Probe, emit func([]edge.Sample), l *slog.Logger) *sampler {
+func newSampler(p Probe, emit func([]edge.Sample) edge.Instant, l *slog.Logger) *sampler {
 	return &sampler{probe: p, emit: emit, logger: l.With("sensor", p.Name, "driver", p.Driver),
-		sets: make(chan setRequest), ended: make(chan struct{}),
+		asks: make(chan request), wake: make(chan struct{}, 1), ended: make(chan struct{}),
 		health: Health{Sensor: p.Name, Driver: p.Driver, Stream: p.Stream, Faults: map[string]uint64{}}}
 }
 
@@ -107,7 +110,7 @@ func (s *sampler) open(ctx context.Context) (sensor Sensor, err error) {
 func (s *sampler) sample(ctx context.Context, sensor Sensor) (worked bool) {
 	s.resume()
 	for good, failures := 0, 0; failures < failuresToClose; {
-		if !s.wait(ctx, sensor, s.due()) {
+		if !s.wait(ctx, sensor) {
 			return worked
 		}
 		s.began()
@@ -117,7 +120,7 @@ func (s *sampler) sample(ctx context.Context, sensor Sensor) (worked bool) {
 			good, failures = good+1, 0
 			worked = worked || good >= failuresToClose
 			s.succeeded()
-			s.emit(samples)
+			s.keep(s.emit(samples), samples)
 		case ctx.Err() != nil:
 			return worked
 		default:
@@ -143,18 +146,23 @@ func (s *sampler) read(ctx context.Context, sensor Sensor) (samples []edge.Sampl
 		samples, err = sensor.Read(ctx)
 		return err
 	})
-	if err == nil && len(samples) == 0 {
-		err = fmt.Errorf("agent: reading %s: the driver %s returned neither samples nor an error", s.probe.Name, s.probe.Driver)
-	}
 	if err != nil {
 		return nil, err
 	}
-	for _, v := range samples { // one bad value would spoil the pack that it travels in
+	return samples, s.validate(samples)
+}
+
+// validate judges what a driver gave. One bad value would spoil the pack that it travels in.
+func (s *sampler) validate(samples []edge.Sample) error {
+	if len(samples) == 0 {
+		return fmt.Errorf("agent: reading %s: the driver %s returned neither samples nor an error", s.probe.Name, s.probe.Driver)
+	}
+	for _, v := range samples {
 		if err := (edge.Reading{Sensor: s.probe.Name, Sample: v}).Validate(); err != nil {
-			return nil, fmt.Errorf("agent: reading %s: %w", s.probe.Name, err)
+			return fmt.Errorf("agent: reading %s: %w", s.probe.Name, err)
 		}
 	}
-	return samples, nil
+	return nil
 }
 
 // call bounds one call of the sensor by its context. One that goes on regardless is counted and logged while it hangs, because nobody
@@ -180,15 +188,17 @@ func (s *sampler) close(sensor Sensor) {
 	}
 }
 
-// wait waits for the next tick and tells the sensor meanwhile what Agent.Set wants; false = the sensor has to be closed.
-func (s *sampler) wait(ctx context.Context, sensor Sensor, due time.Time) bool {
-	tick := time.NewTimer(time.Until(due))
+// wait waits for the next tick and does meanwhile what Agent.Set and Agent.Read want; false = the sensor has to be closed.
+func (s *sampler) wait(ctx context.Context, sensor Sensor) bool {
+	tick := time.NewTimer(time.Until(s.due()))
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
 			return true
-		case r := <-s.sets:
+		case <-s.wake:
+			tick.Reset(time.Until(s.due()))
+		case r := <-s.asks:
 			err := s.tell(ctx, sensor, r)
 			r.done <- err
 			if errors.Is(err, errHung) {
@@ -214,8 +224,8 @@ func (s *sampler) quarantine(ctx context.Context, d time.Duration) bool {
 		select {
 		case <-over.C:
 			return true
-		case r := <-s.sets:
-			r.done <- fmt.Errorf("agent: setting %s: %w until %s: %s", s.probe.Name, ErrQuarantined, until.Format(time.TimeOnly), s.state().Error)
+		case r := <-s.asks:
+			r.done <- fmt.Errorf("agent: %s %s: %w until %s: %s", r.doing, s.probe.Name, ErrQuarantined, until.Format(time.TimeOnly), s.state().Error)
 		case <-ctx.Done():
 			return false
 		}

@@ -36,7 +36,7 @@ func (n *Node) startDHT() error {
 	options := []dht.Option{
 		dht.ProtocolPrefix(dhtPrefix(n.o.Fleet().ID())),
 		dht.Mode(mode), // never auto: a hub behind NAT would stay a client for ever
-		dht.Validator(record.NamespacedValidator{headSpace: headValidator{n.o.Fleet, &n.marks}}),
+		dht.Validator(record.NamespacedValidator{headSpace: headValidator{n.o.Fleet, &n.marks}, thingSpace: thingValidator{n.o.Fleet, &n.things}}),
 		dht.DisableProviders(),
 		dht.MaxRecordAge(n.o.HeadMaxAge), // after it an older head would be accepted again
 		dht.AddressFilter(fewAddrs),

@@ -117,6 +117,9 @@ func (n *Node) apply() {
 	}
 	n.dropLanes(f)
 	n.serving.review(f)
+	if n.o.Direct != nil {
+		n.o.Direct.Review()
+	}
 }
 
 // dropLanes ends the lanes to those that are no hubs any more: what waits there fails, and goes to other hubs.

@@ -47,6 +47,7 @@ type Options struct {
 	// and makes Fleet return it from then on. It returns that fleet, also beside an error that wraps fleet.ErrFork. It is called concurrently, and need
 	// not call FleetChanged: the node applies and passes on what came by the network. nil = what others offer is refused.
 	Merge     func(b fleet.Bundle) (*fleet.Fleet, error)
+	Direct    DirectServer   // a device's side of direct sessions, closed before the node; nil = they are refused
 	Enrol     Enrolment      // a hub's queue for newcomers; nil = claims are refused
 	Desk      Desk           // the same for operators; nil = they are refused
 	Boot      journal.BootID // of this machine; zero = the node takes no part in the detection of clones
@@ -94,6 +95,7 @@ type Node struct {
 	repairs  repairs
 	twins    *twins
 	marks    marks
+	things   thingMarks
 	meetings meetings
 	telling  *semaphore.Weighted // places for comparing fleets, as the asking side …
 	served   *semaphore.Weighted // … and as the answering one
@@ -125,8 +127,9 @@ func New(ctx context.Context, o Options) (*Node, error) {
 		places: places{lost: make(chan struct{}, 1), until: map[edge.ID]time.Time{}},
 		taken:  semaphore.NewWeighted(maxTaken), serving: readings{all: map[*reading]struct{}{}},
 		repairs: repairs{places: semaphore.NewWeighted(repairPlaces), by: map[edge.ID]int{}},
-		marks:   marks{store: o.Store, seen: map[journal.Chain]transport.Head{}}, meetings: meetings{again: map[network.Conn]bool{}},
-		telling: semaphore.NewWeighted(tellPlaces), served: semaphore.NewWeighted(tellPlaces), large: semaphore.NewWeighted(largePlaces),
+		marks:   marks{store: o.Store, seen: map[journal.Chain]transport.Head{}}, things: thingMarks{seen: map[edge.ID]described{}},
+		meetings: meetings{again: map[network.Conn]bool{}},
+		telling:  semaphore.NewWeighted(tellPlaces), served: semaphore.NewWeighted(tellPlaces), large: semaphore.NewWeighted(largePlaces),
 		offers: rate.NewLimiter(strangerOffers, 8*strangerOffers)}
 	n.twins = newTwins(n)
 	if n.parts, err = assemble(assembling{key: key, hub: o.Store != nil, announce: o.Announce, member: n.isWelcome, life: o.test.strangerLife}); err != nil {
@@ -190,6 +193,9 @@ func (n *Node) start() error {
 	}
 	if n.o.Mirror != nil {
 		n.host.SetStreamHandler(repairProtocol, n.serveRepair)
+	}
+	if n.o.Direct != nil {
+		n.host.SetStreamHandler(directProtocol, n.serveDirect)
 	}
 	if err := n.startDHT(); err != nil {
 		return err
