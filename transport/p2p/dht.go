@@ -10,6 +10,7 @@ import (
 	dht "github.com/libp2p/go-libp2p-kad-dht"
 	kb "github.com/libp2p/go-libp2p-kbucket"
 	record "github.com/libp2p/go-libp2p-record"
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/core/routing"
 	ma "github.com/multiformats/go-multiaddr"
@@ -47,7 +48,7 @@ func (n *Node) startDHT() error {
 	if n.o.Metered {
 		options = append(options, dht.DisableAutoRefresh())
 	} else {
-		options = append(options, dht.BootstrapPeersFunc(n.bootstrapPeers)) // which dials two as soon as the table is empty
+		options = append(options, dht.BootstrapPeersFunc(n.earlyPeers)) // which dials two as soon as the table is empty
 	}
 	d, err := dht.New(n.host, options...)
 	if err != nil {
@@ -55,6 +56,15 @@ func (n *Node) startDHT() error {
 	}
 	n.dht = d
 	return nil
+}
+
+// earlyPeers are the bootstrap peers once this node listens: a dial before that would go out by a port of its own, which every later dial then
+// uses too, and no hole can be punched from that.
+func (n *Node) earlyPeers() []peer.AddrInfo {
+	if !n.listening.Load() {
+		return nil
+	}
+	return n.bootstrapPeers()
 }
 
 // maxPeerAddrs bounds what a hub may tell of where another one is.

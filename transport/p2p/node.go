@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	dht "github.com/libp2p/go-libp2p-kad-dht"
@@ -107,6 +108,8 @@ type Node struct {
 	misses map[edge.ID]miss
 	places places
 
+	listening atomic.Bool
+
 	headDue map[journal.Chain]time.Time // when this hub may put a head again for a metered device
 }
 
@@ -143,6 +146,10 @@ func New(ctx context.Context, o Options) (*Node, error) {
 		if err := n.parts.swarm.Listen(listen...); err != nil {
 			return nil, errors.Join(fmt.Errorf("p2p: listening on %v: %w", o.Listen, err), n.Close())
 		}
+	}
+	n.listening.Store(true)
+	if o.Reachable && o.Store == nil {
+		n.spawn(func() { n.keepPlaces(n.life) })
 	}
 	return n, ctx.Err()
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,6 +26,8 @@ const (
 	reserveLimit = 10 * time.Second // one reservation
 	reserveFirst = 2 * time.Second  // pause after a failure …
 	reserveLast  = 2 * time.Minute
+	punchFirst   = time.Second     // between two tries to punch a hole …
+	punchLast    = time.Minute     // … no more after this
 	reserveAgain = 5 * time.Second // and, at most, after the loss of a relay: a hub that restarts is not stormed
 )
 
@@ -55,7 +58,6 @@ func (n *Node) startReachable() error {
 			n.places.lose(id)
 		}
 	}})
-	n.spawn(func() { n.keepPlaces(n.life) })
 	return nil
 }
 
@@ -66,24 +68,50 @@ func (n *Node) startPunching() error {
 	}
 	observed.Start(n.parts.swarm)
 	n.parts.closed = append(n.parts.closed, observed.Close)
-	punch, err := holepunch.NewService(n.host, n.parts.host.IDService(), func() []ma.Multiaddr { return n.ownPublic(observed) })
+	punch, err := holepunch.NewService(n.host, n.parts.host.IDService(), func() []ma.Multiaddr { return n.punchable(observed) })
 	if err != nil {
 		return fmt.Errorf("p2p: starting hole punching: %w", err)
 	}
 	n.parts.closed = append(n.parts.closed, punch.Close)
+	n.parts.host.Network().Notify(&network.NotifyBundle{ConnectedF: func(_ network.Network, c network.Conn) {
+		if relayed(c.RemoteMultiaddr()) && c.Stat().Direction == network.DirInbound {
+			n.spawn(func() { n.punchAgain(n.life, punch, c) })
+		}
+	}})
 	return nil
 }
 
-// ownPublic returns the public addresses that this node has, or that others see it under: members say so, one of them is enough.
-func (n *Node) ownPublic(observed *observedaddrs.Manager) []ma.Multiaddr {
-	own, _ := n.parts.swarm.InterfaceListenAddresses() // none is no reason to stop
-	var out []ma.Multiaddr
-	for _, a := range append(own, observed.Addrs(1)...) {
-		if manet.IsPublicAddr(a) && !relayed(a) {
-			out = append(out, a)
+// punchAgain tries at growing distances to make a relayed connection a direct one. libp2p tries once, at the connection, when one of the two may not
+// have heard yet under which address others see it.
+func (n *Node) punchAgain(ctx context.Context, punch *holepunch.Service, c network.Conn) {
+	for pause := punchFirst; pause <= punchLast && !c.IsClosed(); pause *= 3 {
+		t := time.NewTimer(pause/2 + rand.N(pause))
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return
+		}
+		var r Route
+		if n.routeOpen(c.RemotePeer(), &r) && r.Direct {
+			return
+		}
+		if err := punch.DirectConnect(c.RemotePeer()); err != nil {
+			n.log.Debug("no hole was punched", "peer", c.RemotePeer(), "err", err)
 		}
 	}
-	return ma.Unique(out)
+}
+
+// punchable returns the addresses from which a hole can be punched: the public ones that this node has, or that others see it under; members say so, one of
+// them is enough. Before it knows of one it returns those of its own network, because the service takes no part until it is given something.
+func (n *Node) punchable(observed *observedaddrs.Manager) []ma.Multiaddr {
+	own, _ := n.parts.swarm.InterfaceListenAddresses() // none is no reason to stop
+	own = slices.DeleteFunc(directOf(own), manet.IsIPLoopback)
+	public := slices.DeleteFunc(directOf(append(slices.Clone(own), observed.Addrs(1)...)), func(a ma.Multiaddr) bool { return !manet.IsPublicAddr(a) })
+	if len(public) == 0 {
+		return own
+	}
+	return public
 }
 
 func (p *places) lose(hub edge.ID) {
