@@ -75,7 +75,7 @@ func split(text string) (words []string, err error) {
 		return nil, fmt.Errorf("%d bytes: at most %d", len(text), maxText)
 	}
 	for text = strings.TrimSpace(text); text != ""; text = strings.TrimSpace(text) {
-		end := strings.IndexAny(text, " \"")
+		end := strings.IndexAny(text, " \t\r\n\"")
 		if end < 0 {
 			end = len(text)
 		}
