@@ -42,6 +42,7 @@ var layers = []layer{
 	{dir: "direct", may: []string{".", "journal", "fleet", "thing"}, noIO: true},
 	{dir: "fleet/...", may: []string{".", "journal", "fleet"}},
 	{dir: "agent/...", may: []string{".", "journal/...", "fleet/...", "hal", "sensors", "transport", "agent/..."}},
+	{dir: "agent/command", may: []string{".", "journal/...", "fleet", "thing", "direct"}},
 	{dir: "transport", may: []string{".", "journal", "fleet"}},
 	{dir: "transport/...", may: []string{".", "journal/...", "fleet/...", "transport/..."}},
 	{dir: "transport/p2p", may: []string{".", "journal/...", "fleet/...", "transport/...", "thing"}},
