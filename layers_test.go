@@ -50,7 +50,7 @@ var layers = []layer{
 	{dir: "collector/...", may: []string{".", "journal", "fleet", "transport", "collector/..."}},
 	{dir: "cmd/internal/cli"},
 	// streembitd must stay small: neither a sink nor its database driver is linked into it.
-	{dir: "cmd/streembitd/...", may: []string{".", "boards/...", "hal/...", "sensors/...", "journal/...", "fleet/...",
+	{dir: "cmd/streembitd/...", may: []string{".", "boards/...", "hal/...", "sensors/...", "journal/...", "fleet/...", "thing", "direct",
 		"agent/...", "transport/...", "cmd/streembitd/...", "cmd/internal/cli"}},
 	{dir: "cmd/streembit/...", may: []string{"./..."}},
 	{dir: "test/...", may: []string{"./..."}},
