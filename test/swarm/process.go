@@ -30,18 +30,23 @@ type process struct {
 const programsDir = "STREEMBIT_TEST_PROGRAMS"
 
 // Main is for TestMain: it runs the tests and removes the programs that they built.
-func Main(m *testing.M) {
+func Main(m *testing.M) { os.Exit(Tests{m}.Run()) }
+
+// Tests are those of a package whose TestMain is another's; they are run as by Main.
+type Tests struct{ M *testing.M }
+
+// Run runs the tests and removes the programs that they built.
+func (t Tests) Run() int {
 	dir, err := os.MkdirTemp("", "streembit-programs-*")
 	if err == nil {
 		err = os.Setenv(programsDir, dir)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "swarm:", err)
-		os.Exit(1)
+		return 1
 	}
-	code := m.Run()
-	_ = os.RemoveAll(dir)
-	os.Exit(code)
+	defer func() { _ = os.RemoveAll(dir) }()
+	return t.M.Run()
 }
 
 // build builds both programs, once per test process and only when a test asks for one.

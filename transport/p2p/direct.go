@@ -78,10 +78,19 @@ func (n *Node) reachMember(ctx context.Context, member edge.ID) error {
 		err = n.connect(ctx, found)
 	}
 	if err != nil {
-		return fmt.Errorf("p2p: reaching %s: %w: %w; by the hubs: %w", member.Short(), transport.ErrUnreachable, cause, err)
+		return fmt.Errorf("p2p: reaching %s: %w", member.Short(), &awayError{cause, err})
 	}
 	return nil
 }
+
+// awayError is transport.ErrUnreachable of a member that is no hub.
+type awayError struct{ before, byHubs error }
+
+func (e *awayError) Error() string {
+	return fmt.Sprintf("it does not answer: %v; by the hubs: %v", e.before, e.byHubs)
+}
+
+func (e *awayError) Unwrap() []error { return []error{transport.ErrUnreachable, e.before, e.byHubs} }
 
 // serveDirect holds the session of one member.
 func (n *Node) serveDirect(s network.Stream) {
