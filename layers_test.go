@@ -42,6 +42,7 @@ var layers = []layer{
 	{dir: "direct", may: []string{".", "journal", "fleet", "thing"}, noIO: true},
 	{dir: "fleet/...", may: []string{".", "journal", "fleet"}},
 	{dir: "agent/...", may: []string{".", "journal/...", "fleet/...", "hal", "sensors", "transport", "agent/..."}},
+	{dir: "agent/command", may: []string{".", "journal/...", "fleet", "thing", "direct"}},
 	{dir: "transport", may: []string{".", "journal", "fleet"}},
 	{dir: "transport/...", may: []string{".", "journal/...", "fleet/...", "transport/..."}},
 	{dir: "transport/p2p", may: []string{".", "journal/...", "fleet/...", "transport/...", "thing"}},
@@ -49,7 +50,7 @@ var layers = []layer{
 	{dir: "collector/...", may: []string{".", "journal", "fleet", "transport", "collector/..."}},
 	{dir: "cmd/internal/cli"},
 	// streembitd must stay small: neither a sink nor its database driver is linked into it.
-	{dir: "cmd/streembitd/...", may: []string{".", "boards/...", "hal/...", "sensors/...", "journal/...", "fleet/...",
+	{dir: "cmd/streembitd/...", may: []string{".", "boards/...", "hal/...", "sensors/...", "journal/...", "fleet/...", "thing", "direct",
 		"agent/...", "transport/...", "cmd/streembitd/...", "cmd/internal/cli"}},
 	{dir: "cmd/streembit/...", may: []string{"./..."}},
 	{dir: "test/...", may: []string{"./..."}},

@@ -20,7 +20,7 @@ var errUnverified = errors.New("not complete or not verified")
 
 // outcome says how each kind of error ends streembit and what to try if the error itself does not say.
 func outcome() cli.Program {
-	return cli.Program{Name: "streembit", Kinds: []cli.Kind{
+	return cli.Program{Name: "streembit", Kinds: append([]cli.Kind{
 		{Is: cli.Wraps(errUnverified, journal.ErrForeignSigner, journal.ErrTampered, journal.ErrFork, journal.ErrMalformed, journal.ErrNotCanonical,
 			journal.ErrBadSeq, journal.ErrForeignChain, journal.ErrSealed), Code: cli.Unverified, Try: "streembit pull all --format jsonl >/dev/null"},
 		{Is: cli.Is[*transport.Refusal], Code: cli.Refused, Try: "streembit fleet show"},
@@ -31,5 +31,5 @@ func outcome() cli.Program {
 			Code: cli.Refused, Try: "streembit fleet show"},
 		{Is: cli.Wraps(transport.ErrUnreachable, transport.ErrNoHubs, collector.ErrNoHub), Code: cli.Unreachable, Try: "streembit fleet show"},
 		{Is: cli.Wraps(fs.ErrNotExist), Code: cli.Failure, Try: "streembit fleet init --name lab"},
-	}}
+	}, callKinds()...)}
 }

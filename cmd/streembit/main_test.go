@@ -8,11 +8,13 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/streembit/edge/test/swarm"
 )
 
 // TestMain lets the transcripts run this program, with passphrases that cost little: under the race detector each would take 5 s.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"streembit": func() {
+	testscript.Main(swarm.Tests{M: m}, map[string]func(){"streembit": func() {
 		a := newApp()
 		a.work = 8
 		start(a)
@@ -30,7 +32,7 @@ func TestTranscripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "setid": setID, "hub": startHub, "addr": setAddr, "publish": publish,
-			"newcomer": newcomer, "await": await, "member": inFleet, "jsonfield": jsonField},
+			"newcomer": newcomer, "daemon": daemons(t), "await": await, "member": inFleet, "jsonfield": jsonField},
 	})
 }
 

@@ -65,7 +65,8 @@ Exit codes: 0 ok, 1 failure, 2 usage, 3 unreachable, 4 refused, 5 verification f
 	root.SetFlagErrorFunc(cli.FlagError)
 	root.PersistentFlags().StringVar(&a.level, "log", "", "`level` of the log on standard error: debug, info, warn, error")
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newFleet(a), newEnroll(a), newAudit(a), newID(a), newPull(a), newCollect(a), newRewrap(a), newDemo(a))
+	root.AddCommand(newFleet(a), newEnroll(a), newAudit(a), newID(a), newPull(a), newCollect(a), newRewrap(a),
+		newDevices(a), newDescribe(a), newGet(a), newSet(a), newCall(a), newDemo(a))
 	return root
 }
 

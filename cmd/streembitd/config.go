@@ -29,6 +29,7 @@ type config struct {
 	TPM      string         `toml:"tpm"`      // device of the TPM that opens key.tpm
 	Enroll   enrollConfig   `toml:"enroll"`
 	Board    boardConfig    `toml:"board"`
+	Direct   directConfig   `toml:"direct"`
 	Outbox   outboxConfig   `toml:"outbox"`
 	Uplink   uplinkConfig   `toml:"uplink"`
 	Store    storeConfig    `toml:"store"`

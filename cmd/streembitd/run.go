@@ -39,7 +39,11 @@ func newRunCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return serve(c.Context(), cfg, hubs, cli.Logger(os.Stderr, cfg.level))
+			err = serve(c.Context(), cfg, hubs, cli.Logger(os.Stderr, cfg.level))
+			if errors.Is(err, errRestart) && c.Context().Err() == nil {
+				return startAnew()
+			}
+			return err
 		},
 	}
 	c.Flags().StringVar(&path, "config", defaultConfig, "config file")
@@ -59,6 +63,7 @@ type program struct {
 	members *membership
 	roles   []string     // that run
 	agent   *agent.Agent // nil unless device
+	directing
 	board   *hal.Board   // nil unless device
 	store   *store.Store // nil unless hub
 	desk    *desk        // nil unless hub
@@ -70,7 +75,9 @@ type program struct {
 
 // serve waits for a fleet if there is none, opens everything, runs until ctx ends or a part fails, and closes in reverse order.
 func serve(ctx context.Context, cfg config, hubs []string, logger *slog.Logger) (err error) {
-	p := &program{cfg: cfg, hubs: hubs, logger: logger, doubt: make(chan struct{}, 1), clock: &wallClock{now: time.Now, synced: agent.KernelSynced}}
+	p := &program{cfg: cfg, hubs: hubs, doubt: make(chan struct{}, 1), directing: directing{again: make(chan struct{}, 1)}, clock: &wallClock{now: time.Now, synced: agent.KernelSynced}}
+	logger = p.recent.with(logger, cfg.level)
+	p.logger = logger
 	if cfg.Clock == "always" {
 		p.clock.synced = func() bool { return true }
 	}
@@ -91,6 +98,10 @@ func serve(ctx context.Context, cfg config, hubs []string, logger *slog.Logger) 
 	if p.agent != nil {
 		group.Go(func() error { return p.agent.Run(ctx) })
 		group.Go(func() error { return p.tellAgent(ctx) })
+	}
+	if p.device != nil {
+		group.Go(func() error { p.device.Run(ctx, p.node); return nil })
+		group.Go(func() error { return p.awaitRestart(ctx) })
 	}
 	if p.desk != nil {
 		group.Go(func() error { return p.desk.policy.run(ctx, p.desk) })
@@ -189,6 +200,11 @@ func (p *program) open(ctx context.Context, f *fleet.Fleet) (err error) {
 			return err
 		}
 		if err := p.openDesk(); err != nil {
+			return err
+		}
+	}
+	if p.directs() {
+		if err := p.openSettings(); err != nil {
 			return err
 		}
 	}

@@ -67,6 +67,12 @@ func (p *program) openNode(ctx context.Context) error {
 			o.Listen = defaultListen()
 		}
 	}
+	if p.directs() {
+		o.Direct = &p.sessions
+		if o.Listen == nil && p.store == nil {
+			o.Listen = directListen()
+		}
+	}
 	if p.desk != nil {
 		o.Enrol, o.Desk = p.desk, p.desk
 	}
@@ -122,8 +128,10 @@ func (p *program) openAgent(ctx context.Context) error {
 		}
 		p.opened(c.Receipts)
 	}
-	p.agent, err = agent.New(c)
-	return err
+	if p.agent, err = agent.New(c); err != nil || !p.directs() {
+		return err
+	}
+	return p.openDirect(clock, boot)
 }
 
 func (p *program) openOutbox(ctx context.Context) (*outbox.Outbox, []outbox.Spooled, error) {

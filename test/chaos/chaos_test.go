@@ -32,7 +32,7 @@ type table struct {
 var found table
 
 func TestMain(m *testing.M) {
-	code := swarm.Run(m)
+	code := (swarm.Tests{M: m}).Run()
 	if long() {
 		found.print()
 	}

@@ -29,11 +29,14 @@ type process struct {
 // programsDir is the environment variable in which Main says where the programs go.
 const programsDir = "STREEMBIT_TEST_PROGRAMS"
 
-// Main is for TestMain: it runs the tests, removes the programs that they built and exits.
-func Main(m *testing.M) { os.Exit(Run(m)) }
+// Main is for TestMain: it runs the tests and removes the programs that they built.
+func Main(m *testing.M) { os.Exit(Tests{m}.Run()) }
 
-// Run is Main for a TestMain that has something left to do: it returns the exit code.
-func Run(m *testing.M) int {
+// Tests are those of a package whose TestMain is another's; they are run as by Main.
+type Tests struct{ M *testing.M }
+
+// Run runs the tests and removes the programs that they built.
+func (t Tests) Run() int {
 	dir, err := os.MkdirTemp("", "streembit-programs-*")
 	if err == nil {
 		err = os.Setenv(programsDir, dir)
@@ -42,9 +45,8 @@ func Run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "swarm:", err)
 		return 1
 	}
-	code := m.Run()
-	_ = os.RemoveAll(dir)
-	return code
+	defer func() { _ = os.RemoveAll(dir) }()
+	return t.M.Run()
 }
 
 // build builds both programs, once per test process and only when a test asks for one.

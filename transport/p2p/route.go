@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -65,11 +66,26 @@ func (n *Node) Reach(ctx context.Context, member edge.ID) (Route, error) {
 	if ctx.Err() != nil {
 		return r, fmt.Errorf("p2p: reaching %s: %w", member.Short(), ctx.Err())
 	}
-	errs := []error{transport.ErrUnreachable}
-	for _, s := range r.Steps {
-		errs = append(errs, fmt.Errorf("%s: %w", s.Way, s.Err))
+	return r, fmt.Errorf("p2p: reaching %s: %w", member.Short(), &awayError{r.Steps})
+}
+
+// awayError says what was tried; it is transport.ErrUnreachable.
+type awayError struct{ steps []Step }
+
+func (e *awayError) Error() string {
+	var tried []string
+	for _, s := range e.steps {
+		tried = append(tried, fmt.Sprintf("%s: %v", s.Way, s.Err))
 	}
-	return r, fmt.Errorf("p2p: reaching %s: %w", member.Short(), errors.Join(errs...))
+	return "it does not answer: " + strings.Join(tried, "; ")
+}
+
+func (e *awayError) Unwrap() []error {
+	all := []error{transport.ErrUnreachable}
+	for _, s := range e.steps {
+		all = append(all, s.Err)
+	}
+	return all
 }
 
 var errNoAddress = errors.New("none")

@@ -99,6 +99,14 @@ func (p Program) Report(w io.Writer, err error) Code {
 	return k.Code
 }
 
+// Code is the exit code with which an error would end the program.
+func (p Program) Code(err error) Code {
+	if err == nil {
+		return OK
+	}
+	return p.kind(err).Code
+}
+
 func (p Program) kind(err error) Kind {
 	help := p.Name + " --help"
 	switch {
