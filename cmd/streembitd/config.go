@@ -67,6 +67,7 @@ type uplinkConfig struct {
 
 type storeConfig struct {
 	Quota size `toml:"quota"`
+	Rate  size `toml:"rate"` // bytes a second of one device, and 256 s worth of it at once
 }
 
 type streamConfig struct {
@@ -127,7 +128,7 @@ func loadConfig(path string) (config, error) {
 
 func parseConfig(path string, data []byte) (config, error) {
 	c := config{Log: "info", Clock: "kernel", MDNS: true, Board: boardConfig{Name: "auto"},
-		Outbox: outboxConfig{Quota: 256 << 20, Durability: "balanced"}, Uplink: uplinkConfig{Gather: duration(30 * time.Second)}, Store: storeConfig{Quota: 10 << 30}}
+		Outbox: outboxConfig{Quota: 256 << 20, Durability: "balanced"}, Uplink: uplinkConfig{Gather: duration(30 * time.Second)}, Store: storeConfig{Quota: 10 << 30, Rate: 256 << 10}}
 	if err := cli.ParseTOML(data, &c); err != nil {
 		return config{}, cli.Usagef("config %s:\n%w", path, err)
 	}

@@ -92,6 +92,9 @@ func serve(ctx context.Context, cfg config, hubs []string, logger *slog.Logger) 
 		group.Go(func() error { return p.agent.Run(ctx) })
 		group.Go(func() error { return p.tellAgent(ctx) })
 	}
+	if p.store != nil {
+		group.Go(func() error { return p.store.Run(ctx) })
+	}
 	if p.desk != nil {
 		group.Go(func() error { return p.desk.policy.run(ctx, p.desk) })
 		p.desk.policy.poke()
