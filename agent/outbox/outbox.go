@@ -110,7 +110,7 @@ type Outbox struct {
 	failed  error // why log takes nothing any more
 	retry   time.Time
 	delay   time.Duration
-	alarmed string // the last error of the disk that was logged, "" since it works
+	alarmed bool // that is logged, and that it takes segments again is not
 	closed  bool
 	done    chan struct{}
 
