@@ -24,6 +24,7 @@ type status struct {
 	Device  *agent.Status  `json:"device,omitempty"`
 	Buses   []busStatus    `json:"buses,omitempty"` // of a device's board
 	Store   *storeStatus   `json:"store,omitempty"`
+	Repair  *repairStatus  `json:"repair,omitempty"` // of a hub
 
 	Standing     string       `json:"standing"` // unclaimed, member, revoked, expired, stranger: what the fleet proves, or while no hub accepts it, what they say
 	FleetID      string       `json:"fleet_id,omitempty"`
@@ -77,6 +78,9 @@ func (p *program) status() status {
 	if p.store != nil {
 		s.Store = storeStatusOf(p.store, f)
 	}
+	if p.repair != nil {
+		s.Repair = repairStatusOf(p.repair.Stats(), f)
+	}
 	return s
 }
 
@@ -96,6 +100,9 @@ func (s status) print(out io.Writer) {
 	}
 	if s.Store != nil {
 		printStore(out, s.Store)
+	}
+	if s.Repair != nil {
+		printRepair(out, s.Repair)
 	}
 }
 

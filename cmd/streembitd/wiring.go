@@ -70,7 +70,7 @@ func (p *program) openNode(ctx context.Context) error {
 	rand.Read(o.Boot[:])
 	o.Metered = p.cfg.Uplink.Metered && p.store == nil
 	if p.store != nil {
-		o.Store = p.store
+		o.Store, o.Mirror, o.Books = p.store, p.store, p.store
 		if len(o.Listen) == 0 { // the config left the role to the fleet
 			o.Listen = defaultListen()
 		}
