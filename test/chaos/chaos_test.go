@@ -90,6 +90,13 @@ func begin(t *testing.T, name string, short, longer int) *trial {
 	return tr
 }
 
+// with is the trial in a test of its own below it, which uses no random choices while another does.
+func (tr *trial) with(t *testing.T) *trial {
+	sub := *tr
+	sub.T = t
+	return &sub
+}
+
 // some returns a random time up to most.
 func (tr *trial) some(most time.Duration) time.Duration {
 	return time.Duration(tr.rng.Int64N(int64(most)))

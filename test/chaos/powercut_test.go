@@ -3,8 +3,10 @@
 package chaos_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -113,9 +115,31 @@ func move(tr *trial, m *swarm.Member, lax bool) *disk {
 func cutNow(tr *trial, s *swarm.Swarm, m *swarm.Member, d *disk) string {
 	tr.Helper()
 	s.Signal(m, syscall.SIGSTOP)
+	awaitStopped(tr, m.PID())
 	image := d.cut()
 	s.Kill(m)
 	return image
+}
+
+// awaitStopped waits until no thread of a process runs any more: none may acknowledge what came after the image.
+func awaitStopped(tr *trial, pid int) {
+	tr.Helper()
+	swarm.WaitFor(tr, "the process to stop", func() error {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		if err != nil || len(threads) == 0 {
+			return fmt.Errorf("no threads: %w", err)
+		}
+		for _, path := range threads {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			if rest := text[bytes.LastIndexByte(text, ')')+1:]; !bytes.HasPrefix(rest, []byte(" T ")) {
+				return fmt.Errorf("%s says%.3s", path, rest)
+			}
+		}
+		return nil
+	})
 }
 
 // fromHub compares what was published with what a collector gets of a hub's disk.
