@@ -115,7 +115,7 @@ func (g goal) verdict() string {
 	case miss <= 1:
 		return "ok"
 	}
-	return fmt.Sprintf("missed by %s×", figure(miss))
+	return fmt.Sprintf("missed by %.1f %%", (miss-1)*100)
 }
 
 func (g goal) cells() []string {
