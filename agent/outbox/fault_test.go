@@ -80,10 +80,18 @@ func TestDiskError_AlarmedOnce(t *testing.T) {
 		}
 		h.add(drain(t, b, receipt(3))...)
 		values, gaps, after := h.read(k)
-		if values[0] != 0 || values[len(values)-1] != 1 || len(gaps) != 0 {
+		if len(values) != 2 || values[0] != 0 || values[1] != 1 || len(gaps) != 0 {
 			t.Errorf("values %v, gaps %v", values, gaps)
 		}
 		h.linked(after)
+		check(t, b.Close())
+		b, _, err = outbox.Open(ctx, f.o)
+		check(t, err)
+		defer b.Close()
+		if n := b.Status().Pending; n != 0 {
+			t.Errorf("after a restart %d segments are pending: what was in doubt, and sealed again", n)
+		}
+		start(t, b, "main", rs)
 		f.sync(syscall.EIO) // the next one is alarmed again
 		if _, err := b.Seal(ctx, "main", boot, readings(2, 1)); err == nil || f.logged("outbox: disk error") != 2 {
 			t.Errorf("%v, %d alarms", err, f.logged("outbox: disk error"))

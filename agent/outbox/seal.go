@@ -220,10 +220,16 @@ func (b *Outbox) commit(s *stream, seg *journal.Segment, told *gap, spooled uint
 		s.abandon()
 		return err
 	}
+	if spooled > 0 {
+		b.settleDoubts(s)
+	}
 	pos, unpin, err := b.append(frame)
 	if err == nil {
 		defer unpin()
 		err = s.writer.Commit(seg)
+	}
+	if errors.Is(err, wal.ErrFailed) {
+		b.doubtful(s, seg)
 	}
 	if err != nil {
 		s.abandon()
@@ -238,6 +244,24 @@ func (b *Outbox) commit(s *stream, seg *journal.Segment, told *gap, spooled uint
 		}
 	}
 	return nil
+}
+
+// doubtful notes a segment that may or may not be on the disk. Its content stays with the caller and is sealed again, so that this one must not be
+// published when the log is opened again and it turns up there.
+func (b *Outbox) doubtful(s *stream, seg *journal.Segment) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.doubts[seg.Hash] = true
+	s.doubts = append(s.doubts, ack{incarnation: seg.Chain.Incarnation, link: seg.Link(), state: givenUp}.frame())
+}
+
+// settleDoubts writes with the next segment of readings that what was doubtful is not to be published: only then is its content in another one, should the
+// power go.
+func (b *Outbox) settleDoubts(s *stream) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.acks = append(b.acks, s.doubts...)
+	s.doubts = nil
 }
 
 // index takes up a segment that is durable at pos.
