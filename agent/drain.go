@@ -59,8 +59,8 @@ func (d *drain) run(ctx context.Context) error {
 	}
 }
 
-// publish brings one segment to its hubs and tells the outbox what came of it. It reports whether hubs let the device wait.
-func (d *drain) publish(ctx context.Context, it outbox.Item) bool {
+// publish brings one segment to its hubs and tells the outbox what came of it.
+func (d *drain) publish(ctx context.Context, it outbox.Item) outcome {
 	limited, cancel := context.WithTimeout(ctx, publishLimit)
 	defer cancel()
 	r, err := d.cfg.Publisher.Publish(limited, it.Segment, it.Acked)
@@ -80,7 +80,13 @@ func (d *drain) publish(ctx context.Context, it outbox.Item) bool {
 	if ctx.Err() == nil || r.Published() { // at the stop it says nothing about the hubs
 		d.learn(it.Segment, r, err)
 	}
-	return r.Waited
+	switch {
+	case !r.Published() && !r.Gone():
+		return failed
+	case r.Waited:
+		return waited
+	}
+	return done
 }
 
 // passing reports whether hubs did not take a segment for the moment only.

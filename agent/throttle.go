@@ -17,8 +17,9 @@ const (
 	slow = 5 * time.Second
 )
 
-// throttle bounds how many segments are on their way: half as many after one that hubs let wait for long, one more after each other one. So those that
-// wait for the device's share wait in the outbox, where new ones can pass them, and not all at the hubs' doors. One goroutine enters; any may leave.
+// throttle bounds how many segments are on their way: few at first and after a failure, one more after each that is published, half as many after one
+// that hubs let wait for long. So those that wait for the device's share wait in the outbox, where new ones can pass them, and not all at the hubs' doors.
+// One goroutine enters; any may leave.
 type throttle struct {
 	free chan struct{} // capacity 1: enter may look again
 
@@ -28,7 +29,16 @@ type throttle struct {
 	cut   time.Time // when the limit was halved
 }
 
-func newThrottle() *throttle { return &throttle{free: make(chan struct{}, 1), limit: window} }
+// outcome is what came of one segment.
+type outcome int
+
+const (
+	failed outcome = iota
+	waited         // published, after a hub had let it wait
+	done
+)
+
+func newThrottle() *throttle { return &throttle{free: make(chan struct{}, 1), limit: narrow} }
 
 // enter waits for a place and reports whether it got one before ctx ended.
 func (t *throttle) enter(ctx context.Context) bool {
@@ -50,12 +60,14 @@ func (t *throttle) enter(ctx context.Context) bool {
 	}
 }
 
-// leave gives a place back that was taken at a time; waited says that hubs let it wait.
-func (t *throttle) leave(since time.Time, waited bool) {
+// leave gives a place back that was taken at a time.
+func (t *throttle) leave(since time.Time, what outcome) {
 	t.mu.Lock()
 	t.busy--
 	switch now := time.Now(); {
-	case !waited || now.Sub(since) <= slow:
+	case what == failed:
+		t.limit = narrow
+	case what == done || now.Sub(since) <= slow:
 		t.limit = min(t.limit+1, window)
 	case since.After(t.cut): // those that were on their way when it was halved say nothing new
 		t.limit, t.cut = max(t.limit/2, narrow), now
