@@ -53,8 +53,8 @@ type flight struct {
 // held is the index of one chain. Store.mu guards it.
 type held struct {
 	chain   journal.Chain
-	blocks  []block  // by index
-	n       int      // segments held
+	blocks  []block // by index
+	n       int     // segments held
 	sum     journal.Hash
 	epochs  []uint64 // that what is held belongs to, by the seq of their first segment, in order; some may be of what was held once
 	flights map[uint64]*flight

@@ -282,15 +282,16 @@ func FuzzFrames(f *testing.F) {
 		}
 		frame = bytes.Clone(frame)
 		frame[int(at)%len(frame)] ^= flip
-		dir := t.TempDir()
-		log, _, err := wal.Open(dir, wal.Options{}, nil)
+		dir, o := t.TempDir(), w.options()
+		o.Wrap = unsynced
+		log, _, err := wal.Open(dir, wal.Options{Wrap: unsynced}, nil)
 		check(t, err)
 		for _, data := range [][]byte{append([]byte("S"), segs[0].Bytes()...), frame, append([]byte("S"), segs[1].Bytes()...)} {
 			_, err := log.Append(t.Context(), data)
 			check(t, err)
 		}
 		check(t, log.Close())
-		s, err := store.Open(t.Context(), dir, w.options())
+		s, err := store.Open(t.Context(), dir, o)
 		check(t, err)
 		defer s.Close()
 		sweep(t, s)
@@ -304,7 +305,7 @@ func FuzzFrames(f *testing.F) {
 			}
 		}
 		check(t, s.Close())
-		if s, err = store.Open(t.Context(), dir, w.options()); err != nil {
+		if s, err = store.Open(t.Context(), dir, o); err != nil {
 			t.Fatal(err)
 		}
 		again := ""
