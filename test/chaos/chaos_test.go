@@ -73,6 +73,12 @@ func (o *outcome) add(p outcome) {
 	o.twice += p.twice
 }
 
+// next takes the outcome of the next image of one fleet, of which the one before was a part.
+func (o *outcome) next(p outcome) {
+	p.lost, p.twice = max(o.lost, p.lost), max(o.twice, p.twice)
+	*o = p
+}
+
 // begin starts a trial of so many rounds in the short and the long form.
 func begin(t *testing.T, name string, short, longer int) *trial {
 	t.Helper()
