@@ -10,12 +10,13 @@ STRIPPED    := $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOLANGCI    := v2.15.0
 FUZZTIME    ?= 30s
+SOAK        ?= 2000
 CROSS       := arm arm64 amd64 riscv64
 PURE        := . ./journal/... ./fleet/... ./sensors/...
 # These start themselves again, which an emulator without binfmt cannot.
 RESTARTS    := ^TestKill
 
-.PHONY: help build demo test lint bench gobench cross fuzz qemu clean
+.PHONY: help build demo test chaos soak lint bench gobench cross fuzz qemu clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
@@ -29,6 +30,13 @@ demo: build ## a fleet on loopback: devices and hubs die, then a server pulls ev
 test: ## all tests under the race detector
 	$(GO) test -race -vet=off -timeout 15m ./...
 	$(GO) test -vet=off -tags tpm ./fleet/tpm
+
+chaos: ## as root: kill, cut, fill, spoil and replace members, with controls, in the long form (an hour); a table for bench/RESULTS.md
+	CHAOS=long $(GO) test -v -count=1 -timeout 4h ./test/chaos
+
+soak: ## the agent's faults again and again, then SOAK rounds of kills (default 2000, some 40 min)
+	$(GO) test -race -count=20 -run '^TestSoak$$' ./agent
+	CHAOS=long CHAOS_ROUNDS=$(SOAK) $(GO) test -v -count=1 -timeout 24h -run '^TestKill$$' ./test/chaos
 
 lint: ## go vet, staticcheck, gofmt, go mod tidy; golangci-lint where it is installed
 	$(GO) vet ./...

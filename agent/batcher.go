@@ -42,8 +42,9 @@ const (
 	maxUnsealed = 4 * journal.MaxReadings
 	// queued is how many measurements may wait for the batcher.
 	queued = 1024
-	// sealRetry is the pause before a batch that could not be sealed is tried again.
-	sealRetry = 2 * time.Second
+	// sealRetry is the pause before a batch that could not be sealed is tried again, doubling up to maxSealRetry.
+	sealRetry    = 2 * time.Second
+	maxSealRetry = 30 * time.Second
 	// readingOverhead is what a reading takes in a pack beside its name, in bytes, about.
 	readingOverhead = 24
 )
@@ -69,10 +70,11 @@ type batcher struct {
 	batch     []edge.Reading
 	bytes     int
 	era       uint64
-	retry     time.Time // after a failure: when a full batch is tried again
-	rekey     time.Time // when the epoch ends; zero: none was started
-	wrapped   string    // for whom the present epoch's key is wrapped
-	noteClock bool      // this boot may have sealed readings without wall time, which a clock note restamps
+	retry     time.Time     // after a failure: when a full batch is tried again
+	pause     time.Duration // the last one after a failure
+	rekey     time.Time     // when the epoch ends; zero: none was started
+	wrapped   string        // for whom the present epoch's key is wrapped
+	noteClock bool          // this boot may have sealed readings without wall time, which a clock note restamps
 
 	mu      sync.Mutex
 	dropped uint64    // readings that never got a seq, not yet told to readers
@@ -191,10 +193,13 @@ func (b *batcher) chunk(readings []edge.Reading) int {
 func (b *batcher) flush(ctx context.Context, due *time.Timer) {
 	err := b.seal(ctx)
 	b.fail(unsealed, err)
-	if err != nil {
-		b.retry = time.Now().Add(sealRetry)
-		due.Reset(sealRetry)
+	if err == nil {
+		b.pause = 0
+		return
 	}
+	b.pause = min(max(2*b.pause, sealRetry), maxSealRetry)
+	b.retry = time.Now().Add(b.pause)
+	due.Reset(b.pause)
 }
 
 // fail notes why readings are not safe, nil for nothing, and logs when that begins and when it is over.

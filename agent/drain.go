@@ -4,6 +4,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -13,12 +14,8 @@ import (
 	"github.com/streembit/edge/transport"
 )
 
-const (
-	// window is how many segments are on their way to hubs at once.
-	window = 32
-	// publishLimit is how long one segment's hubs may take before it is tried again later.
-	publishLimit = 2 * time.Minute
-)
+// publishLimit is how long one segment's hubs may take before it is tried again later.
+const publishLimit = 2 * time.Minute
 
 // drain brings the outbox to the hubs. One goroutine, run, and one for each segment on its way.
 type drain struct {
@@ -28,7 +25,8 @@ type drain struct {
 	mu   sync.Mutex
 	last map[string]LastStatus // published, by stream
 	err  string                // why the last one was not, "" if it was
-	past bool                  // it is said that hubs let segments go before they were published
+	// What was logged and is not over: that nothing is published; that hubs let segments go before they were.
+	logged, past bool
 }
 
 func newDrain(c Config) *drain {
@@ -44,11 +42,9 @@ func (d *drain) run(ctx context.Context) error {
 	defer tasks.Wait()
 	defer stop() // the heads must not outlive an outbox that failed
 	tasks.Go(func() { d.heads.run(ctx) })
-	slots := make(chan struct{}, window)
+	places := newThrottle()
 	for {
-		select {
-		case slots <- struct{}{}:
-		case <-ctx.Done():
+		if !places.enter(ctx) {
 			return nil
 		}
 		items, err := d.cfg.Outbox.Take(ctx, 1)
@@ -58,17 +54,13 @@ func (d *drain) run(ctx context.Context) error {
 			}
 			return fmt.Errorf("agent: taking from the outbox: %w", err)
 		}
-		tasks.Go(func() {
-			for _, it := range items {
-				d.publish(ctx, it)
-			}
-			<-slots
-		})
+		since := time.Now()
+		tasks.Go(func() { places.leave(since, d.publish(ctx, items[0])) })
 	}
 }
 
 // publish brings one segment to its hubs and tells the outbox what came of it.
-func (d *drain) publish(ctx context.Context, it outbox.Item) {
+func (d *drain) publish(ctx context.Context, it outbox.Item) outcome {
 	limited, cancel := context.WithTimeout(ctx, publishLimit)
 	defer cancel()
 	r, err := d.cfg.Publisher.Publish(limited, it.Segment, it.Acked)
@@ -88,6 +80,19 @@ func (d *drain) publish(ctx context.Context, it outbox.Item) {
 	if ctx.Err() == nil || r.Published() { // at the stop it says nothing about the hubs
 		d.learn(it.Segment, r, err)
 	}
+	switch {
+	case !r.Published() && !r.Gone():
+		return failed
+	case r.Waited:
+		return waited
+	}
+	return done
+}
+
+// passing reports whether hubs did not take a segment for the moment only.
+func passing(err error) bool {
+	refused, _ := errors.AsType[*transport.Refusal](err)
+	return refused != nil && (refused.Reason == transport.RefusedBusy || refused.Reason == transport.RefusedRate)
 }
 
 // recount has the outbox judge what is published by the fleet as it is now.
@@ -101,16 +106,17 @@ func (d *drain) recount() {
 func (d *drain) learn(seg *journal.Segment, r transport.Receipt, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	failing := d.err != ""
 	d.err = ""
 	if err != nil {
 		d.err = err.Error()
-		if !failing {
+		if !d.logged && !passing(err) {
+			d.logged = true
 			d.cfg.Logger.Warn("nothing is published, segments wait in the outbox", "err", err)
 		}
 		return
 	}
-	if failing {
+	if d.logged {
+		d.logged = false
 		d.cfg.Logger.Info("published again")
 	}
 	if !r.Published() {

@@ -32,7 +32,7 @@ func (h *Hubs) Answered(hub edge.ID, err error) {
 	if refused != nil && refused.Reason == transport.RefusedPast {
 		return
 	}
-	passing := refused != nil && (refused.Reason == transport.RefusedBusy || refused.Reason == transport.RefusedRate)
+	soon := passing(err)
 	text := ""
 	if err != nil {
 		text = err.Error()
@@ -40,12 +40,12 @@ func (h *Hubs) Answered(hub edge.ID, err error) {
 	h.mu.Lock()
 	logged := h.logged[hub]
 	h.errors[hub] = text
-	if !passing {
+	if !soon {
 		h.logged[hub] = err != nil
 	}
 	h.mu.Unlock()
 	switch {
-	case passing:
+	case soon:
 	case !logged && err != nil:
 		h.logger.Warn("hub takes no segments", "hub", hub, "err", err)
 	case logged && err == nil:

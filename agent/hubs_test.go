@@ -114,8 +114,8 @@ func (c *cluster) device(dir string, first float64) (a *agent.Agent, stop func()
 	}
 }
 
-// readings opens with a reader's key all that some hub has. Where a chain is forked, each branch has its own epochs.
-func (c *cluster) readings(k journal.ReaderKey) map[float64]int {
+// each opens all that some hub has with every epoch key that the reader gets: where a chain is forked, each branch has its own epochs.
+func (c *cluster) each(k journal.ReaderKey, visit func(*journal.Keyring, *journal.Segment)) {
 	c.t.Helper()
 	segs := map[journal.Hash]*journal.Segment{}
 	for _, s := range c.stores {
@@ -131,32 +131,39 @@ func (c *cluster) readings(k journal.ReaderKey) map[float64]int {
 			}))
 		}
 	}
-	var rings []*journal.Keyring
-	for _, seg := range segs {
+	for _, epoch := range segs {
 		ring := journal.NewKeyring(k)
-		if seg.Kind != journal.KindEpoch {
+		if epoch.Kind != journal.KindEpoch {
 			continue
 		}
-		if _, err := ring.Learn(seg); err == nil {
-			rings = append(rings, ring)
-		}
-	}
-	out := map[float64]int{}
-	for _, seg := range segs {
-		if seg.Kind != journal.KindReadings {
+		if _, err := ring.Learn(epoch); err != nil {
 			continue
 		}
-		for _, ring := range rings {
-			got, err := ring.Readings(seg)
-			if err != nil {
-				continue
+		for _, seg := range segs {
+			if seg.Chain == epoch.Chain && seg.Epoch == epoch.Seq && seg.Kind != journal.KindEpoch {
+				visit(ring, seg)
 			}
-			for _, r := range got {
-				out[r.Value]++
-			}
-			break
 		}
 	}
+}
+
+// readings counts each reading that is on some hub.
+func (c *cluster) readings(k journal.ReaderKey) map[float64]int {
+	c.t.Helper()
+	out, seen := map[float64]int{}, map[journal.Hash]bool{}
+	c.each(k, func(ring *journal.Keyring, seg *journal.Segment) {
+		if seg.Kind != journal.KindReadings || seen[seg.Hash] {
+			return
+		}
+		got, err := ring.Readings(seg)
+		if err != nil {
+			return
+		}
+		seen[seg.Hash] = true
+		for _, r := range got {
+			out[r.Value]++
+		}
+	})
 	return out
 }
 

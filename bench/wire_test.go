@@ -99,6 +99,9 @@ func BenchmarkPublish(b *testing.B) {
 func prepare(b *testing.B, hubs, readings int) (*swarm.Swarm, *transport.Publisher, []*journal.Segment) {
 	b.Helper()
 	s := swarm.New(b, hubs, "")
+	for _, h := range s.Hubs {
+		s.Configure(h, "[store]\nrate = \"1GiB\"\n") // no real device writes as fast as a benchmark
+	}
 	s.Start(s.Hubs...)
 	node, key := client(b, s, s.Device)
 	p := transport.NewPublisher(node, func() *fleet.Fleet { return s.Fleet })

@@ -66,7 +66,7 @@ func thaw(t testing.TB, path string) *world {
 		t.Fatal(err)
 	}
 	w := &world{fleet: must(fleet.Open(f.Fleet, journal.FleetID{})), reader: must(journal.NewReaderKey(f.Reader)), readerID: f.ReaderID,
-		hubs: f.Hubs, stores: map[edge.ID]map[journal.Chain]map[uint64][]byte{}, down: map[edge.ID]error{}}
+		hubs: f.Hubs, stores: map[edge.ID]map[journal.Chain]map[uint64][]byte{}, down: map[edge.ID]error{}, conduct: newConduct()}
 	for _, h := range f.Hubs {
 		w.stores[h] = map[journal.Chain]map[uint64][]byte{}
 	}

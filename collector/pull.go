@@ -108,9 +108,8 @@ func (p *pull) learnGone() {
 	}
 	p.t.proven = max(p.t.proven, p.gone.floor)
 	if high := p.t.highest(); high.floor > p.t.proven && high.floor > p.t.end() {
-		p.r.chain(p.t.chain, func(c *ChainReport) {
-			c.Unproven = fmt.Sprintf("hub %s says that it let go all up to seq %d: %s", p.r.name(high.hub), high.floor-1, high.past)
-		})
+		why := fmt.Sprintf("hub %s says that it let go all up to seq %d: %s", p.r.name(high.hub), high.floor-1, high.past)
+		p.r.chain(p.t.chain, func(c *ChainReport) { c.Unproven = why })
 	}
 }
 

@@ -213,22 +213,32 @@ const unproven = 16 * journal.BucketSize
 func (p *pull) proveClaims(ctx context.Context, from uint64) {
 	for i := range p.t.claims {
 		cl := &p.t.claims[i]
-		limit := max(from, p.t.proven) + unproven
 		if p.r.distrusts(cl.hub) {
 			cl.clip(p.t.proven)
 		}
+		limit := max(from, p.t.proven) + unproven
 		if cl.end() <= limit {
 			continue
 		}
 		last := cl.end() - 1
-		seg, err := p.fetchOne(ctx, cl.hub, last)
-		if err != nil {
-			p.r.bad(Bad{Hub: cl.hub, Chain: p.t.chain, Seq: last, Err: fmt.Errorf("claims a segment and does not show it: %w", err)})
-			cl.clip(limit)
+		err := p.show(ctx, cl.hub, last)
+		if err == nil {
 			continue
 		}
+		p.r.bad(Bad{Hub: cl.hub, Chain: p.t.chain, Seq: last, Err: fmt.Errorf("claims a segment and does not show it: %w", err)})
+		if cl.clip(limit); cl.end() > p.t.proven && p.show(ctx, cl.hub, cl.end()-1) != nil { // its disk may have lost the last one only
+			cl.clip(p.t.proven)
+		}
+	}
+}
+
+// show makes a hub prove that a segment exists.
+func (p *pull) show(ctx context.Context, hub edge.ID, seq uint64) error {
+	seg, err := p.fetchOne(ctx, hub, seq)
+	if err == nil {
 		p.t.proven = max(p.t.proven, seg.Seq+1)
 	}
+	return err
 }
 
 var errNotSent = errors.New("the hub did not send it")

@@ -37,6 +37,7 @@ type world struct {
 	fetches  int
 	made     map[string]bool // what the devices sealed for the reader: chain seq idx value
 	lies     map[edge.ID]uint64
+	conduct
 }
 
 func softKey(seed uint64) journal.SoftKey {
@@ -56,7 +57,7 @@ func must[T any](v T, err error) T {
 func newWorld(hubs, devices int) *world {
 	w := &world{owner: softKey(1), reader: must(journal.GenerateReaderKey()), readerID: softKey(3).ID(),
 		stores: map[edge.ID]map[journal.Chain]map[uint64][]byte{}, down: map[edge.ID]error{}, heads: map[journal.Chain][]byte{},
-		follows: map[edge.ID]chan transport.Held{}, made: map[string]bool{}, lies: map[edge.ID]uint64{}}
+		follows: map[edge.ID]chan transport.Held{}, made: map[string]bool{}, lies: map[edge.ID]uint64{}, conduct: newConduct()}
 	recovery := must(journal.GenerateReaderKey())
 	f := must(fleet.Found(fleet.Founding{Name: "farm", Owner: w.owner, Spare: softKey(2).ID(), Recovery: recovery.Public()}, time.Now()))
 	grants := []fleet.Grant{{Member: w.readerID, Name: "server", Roles: fleet.Collector,
@@ -106,18 +107,22 @@ func (w *world) remove(chain journal.Chain, first, last uint64, hubs ...edge.ID)
 	}
 }
 
-func (w *world) Held(_ context.Context, hub edge.ID, device edge.ID) ([]transport.Held, error) {
+func (w *world) Held(ctx context.Context, hub edge.ID, device edge.ID) ([]transport.Held, error) {
+	if err := w.freezes(ctx, hub); err != nil {
+		return nil, err
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.asked++
 	if err := w.down[hub]; err != nil {
 		return nil, err
 	}
-	var out []transport.Held
+	out := slices.Clone(w.claims[hub])
 	for chain, segs := range w.stores[hub] {
 		if device != (edge.ID{}) && device != chain.Device {
 			continue
 		}
-		h := transport.Held{Chain: chain}
+		h := transport.Held{Chain: chain, Floor: w.floors[hub][chain].Floor, Past: w.floors[hub][chain].Past}
 		for _, seq := range sortedSeqs(segs) {
 			if n := len(h.Spans); n > 0 && h.Spans[n-1].Last+1 == seq {
 				h.Spans[n-1].Last = seq
@@ -143,15 +148,20 @@ func sortedSeqs(segs map[uint64][]byte) []uint64 {
 }
 
 func (w *world) Fetch(ctx context.Context, hub edge.ID, chain journal.Chain, span transport.Span, visit func([]byte) error) error {
+	if err := w.freezes(ctx, hub); err != nil {
+		return err
+	}
 	w.mu.Lock()
 	err := w.down[hub]
 	w.fetches++
+	w.asked++
 	var out [][]byte
 	for seq := span.First; seq <= span.Last; seq++ {
 		if raw := w.stores[hub][chain][seq]; raw != nil {
 			out = append(out, raw)
 		}
 	}
+	w.served[hub] += len(out)
 	w.mu.Unlock()
 	if err != nil {
 		return err
@@ -172,6 +182,7 @@ func (w *world) Fetch(ctx context.Context, hub edge.ID, chain journal.Chain, spa
 func (w *world) Head(_ context.Context, chain journal.Chain) ([]byte, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.looked++
 	if h := w.heads[chain]; h != nil {
 		return h, nil
 	}

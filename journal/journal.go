@@ -84,6 +84,16 @@ func (i Incarnation) MarshalText() ([]byte, error) { return []byte(i.String()), 
 // MarshalText writes hexadecimal, so that JSON and logs show it.
 func (b BootID) MarshalText() ([]byte, error) { return []byte(b.String()), nil }
 
+// UnmarshalText reads what MarshalText wrote.
+func (b *BootID) UnmarshalText(text []byte) error {
+	raw, err := hex.DecodeString(string(text))
+	if err != nil || len(raw) != len(b) {
+		return fmt.Errorf("journal: reading boot id %q: want 32 hexadecimal digits", text)
+	}
+	*b = BootID(raw)
+	return nil
+}
+
 // MarshalText writes hexadecimal, so that JSON and logs show it.
 func (h Hash) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
 

@@ -36,7 +36,7 @@ type Publisher struct {
 	enrolled []fleet.Grant // the hubs of known
 }
 
-// putLimit is how long one hub may take for one segment before it counts as missed; repair brings it later.
+// putLimit is how long one hub may take for its answer before it counts as missed; repair brings it later.
 const putLimit = 30 * time.Second
 
 // straggle is how long Publish waits for the rest once a segment is published but not yet forgettable.
@@ -142,7 +142,7 @@ func (w *publication) judge() (r Receipt, open int, err error) {
 	if len(w.targets) == 0 {
 		return Receipt{}, 0, fmt.Errorf("transport: publishing: %w: %w", ErrNotQuorum, ErrNoHubs)
 	}
-	r.Targets = w.targets
+	r.Targets, r.Waited = w.targets, len(w.later) > 0
 	for _, t := range r.Targets {
 		switch {
 		case slices.Contains(w.acked, t.Member):
@@ -242,7 +242,7 @@ func targets(hubs []fleet.Grant, c journal.Chain, seq uint64, acked []edge.ID) R
 }
 
 // send starts one put per hub that has no copy and was not asked yet. They outlive the call that began them, up to the limit; but a hub
-// whose queue is full is asked again only until the call is settled, so that a frozen one holds nothing up.
+// that says "later" is asked again only until the call is settled, so that it holds nothing up.
 func (w *publication) send(r Receipt) error {
 	p := w.p
 	p.mu.Lock() // so that no put begins once Close waits
@@ -262,9 +262,11 @@ func (w *publication) send(r Receipt) error {
 
 func (w *publication) put(hub edge.ID) {
 	p := w.p
-	ctx, cancel := context.WithTimeout(p.life, p.limit)
-	defer cancel()
-	err := insist(ctx, w.settled, func() error { return p.put.Put(ctx, hub, w.seg.Bytes()) }, func(why error) { w.answer(answer{hub, why, true}) })
+	err := insist(p.life, w.settled, func() error {
+		ctx, cancel := context.WithTimeout(p.life, p.limit)
+		defer cancel()
+		return p.put.Put(ctx, hub, w.seg.Bytes())
+	}, func(why error) { w.answer(answer{hub, why, true}) })
 	if p.life.Err() == nil {
 		p.observe(hub, err)
 	}

@@ -15,6 +15,7 @@ type Receipt struct {
 	Targets []fleet.Grant // the hubs that its bucket belongs to, from the signed list
 	Acked   []edge.ID     // those that fsynced it
 	Past    []edge.ID     // those that let its part of the chain go, and take it no more
+	Waited  bool          // a hub was full, or gave the device no more of its share for the moment
 	Errors  []error       // why others did not, a *Refusal or one that wraps ErrUnreachable
 }
 

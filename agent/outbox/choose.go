@@ -4,7 +4,6 @@ package outbox
 
 import (
 	"container/heap"
-	"slices"
 	"time"
 
 	"github.com/streembit/edge/journal"
@@ -55,18 +54,21 @@ func (b *Outbox) choose(now time.Time, limit int) ([]chosen, time.Duration) {
 // backlog is how many unpublished segments may wait in a chain before the newest are given out beside the oldest.
 const backlog = 64
 
-// take returns the chain's next unpublished item, marked as taken, or nil: the oldest, and of a backlog the newest in turn with it. Both
-// take turns after a failure, too, so that one segment that no hub takes does not stop the others.
+// take returns the chain's next unpublished item, marked as taken, or nil: the oldest, and of a backlog the newest in turn with it.
+// After a second failure in a row it is another one each time, so that one segment that no hub takes does not stop the others.
 func (c *chain) take() *item {
 	if c.failures > 0 && c.inFlight > 0 {
 		return nil // one is on its way to see whether it works again
 	}
-	lanes := []func() *item{c.oldest, c.newest}
-	if c.newestNext {
-		slices.Reverse(lanes)
+	lanes := []func() *item{c.again, c.untaken, c.newest}
+	begin := 0
+	if c.failures > 0 {
+		begin = (c.failures - 1) % len(lanes)
+	} else if c.newestNext {
+		begin = len(lanes) - 1
 	}
-	for _, lane := range lanes {
-		if it := lane(); it != nil {
+	for i := range lanes {
+		if it := lanes[(begin+i)%len(lanes)](); it != nil {
 			c.newestNext = !c.newestNext
 			it.taken = true
 			c.inFlight++
@@ -76,8 +78,8 @@ func (c *chain) take() *item {
 	return nil
 }
 
-// oldest returns the first item that may be taken of those that were not, or came back.
-func (c *chain) oldest() *item {
+// again returns the first item that came back, if it may be taken.
+func (c *chain) again() *item {
 	for len(c.failed) > 0 {
 		it := c.find(c.failed[0])
 		if it == nil || it.taken || it.state != 0 {
@@ -90,8 +92,11 @@ func (c *chain) oldest() *item {
 		c.failed = c.failed[1:]
 		return it
 	}
-	return c.from(&c.next)
+	return nil
 }
+
+// untaken returns the first item that was not taken yet, if it may be.
+func (c *chain) untaken() *item { return c.from(&c.next) }
 
 // newest returns the first item that may be taken of those that came last; nil while there is no backlog before them. Its epoch's own segment comes
 // first.

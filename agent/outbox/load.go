@@ -131,6 +131,9 @@ func (l *loader) segment(p wal.Pos, frame []byte) error {
 	if err != nil {
 		return err
 	}
+	if l.b.doubts[m.hash] {
+		return nil
+	}
 	s, err := l.chain(m.stream, m.incarnation, m.tag)
 	if err != nil {
 		return err

@@ -95,6 +95,7 @@ type stream struct {
 	after   *journal.Continuation // for the next incarnation
 	readers []journal.Reader      // of the last StartEpoch
 	open    bool                  // writer has an epoch
+	doubts  [][]byte              // acks for what is in doubt, to be written when it is sealed again; guarded by Outbox.mu
 	spooled uint64                // readings that went from the spool into segments, as the callers know it
 }
 
@@ -110,7 +111,7 @@ type Outbox struct {
 	failed  error // why log takes nothing any more
 	retry   time.Time
 	delay   time.Duration
-	alarmed string // the last error of the disk that was logged, "" since it works
+	alarmed bool // that is logged, and that it takes segments again is not
 	closed  bool
 	done    chan struct{}
 
@@ -132,6 +133,7 @@ type Outbox struct {
 	live     map[uint32]int              // items by file
 	spent    map[uint32]map[string]Tally // forgettable segments by file and stream: they go with the file
 	pins     map[uint64]int              // files that writes under way may reach, and how many
+	doubts   map[journal.Hash]bool       // headers of segments that may or may not be on the disk
 	order    uint64
 	gapID    uint64
 	unsent   int64 // bytes of the frames of items that are not published
@@ -143,7 +145,7 @@ func Open(ctx context.Context, o Options) (*Outbox, Recovery, error) {
 	if err := o.setDefaults(); err != nil {
 		return nil, Recovery{}, err
 	}
-	b := &Outbox{o: o, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	b := &Outbox{o: o, wake: make(chan struct{}, 1), done: make(chan struct{}), doubts: map[journal.Hash]bool{}}
 	b.loadForks()
 	rec, err := b.load(ctx)
 	if err != nil {

@@ -220,10 +220,16 @@ func (b *Outbox) commit(s *stream, seg *journal.Segment, told *gap, spooled uint
 		s.abandon()
 		return err
 	}
+	if spooled > 0 {
+		b.settleDoubts(s)
+	}
 	pos, unpin, err := b.append(frame)
 	if err == nil {
 		defer unpin()
 		err = s.writer.Commit(seg)
+	}
+	if errors.Is(err, wal.ErrFailed) {
+		b.doubtful(s, seg)
 	}
 	if err != nil {
 		s.abandon()
@@ -238,6 +244,24 @@ func (b *Outbox) commit(s *stream, seg *journal.Segment, told *gap, spooled uint
 		}
 	}
 	return nil
+}
+
+// doubtful notes a segment that may or may not be on the disk. Its content stays with the caller and is sealed again, so that this one must not be
+// published when the log is opened again and it turns up there.
+func (b *Outbox) doubtful(s *stream, seg *journal.Segment) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.doubts[seg.Hash] = true
+	s.doubts = append(s.doubts, ack{incarnation: seg.Chain.Incarnation, link: seg.Link(), state: givenUp}.frame())
+}
+
+// settleDoubts writes with the next segment of readings that what was doubtful is not to be published: only then is its content in another one, should the
+// power go.
+func (b *Outbox) settleDoubts(s *stream) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.acks = append(b.acks, s.doubts...)
+	s.doubts = nil
 }
 
 // index takes up a segment that is durable at pos.
@@ -304,8 +328,14 @@ func (b *Outbox) ready(ctx context.Context) error {
 		_ = b.log.Close() // its error is the one that brought us here
 		b.log = nil
 	}
-	if _, err := b.load(ctx); err != nil {
-		err = fmt.Errorf("%w: %w", wal.ErrFailed, err)
+	_, err := b.load(ctx)
+	if err == nil {
+		err = b.tryDisk()
+	}
+	if err != nil {
+		if !errors.Is(err, wal.ErrFailed) {
+			err = fmt.Errorf("%w: %w", wal.ErrFailed, err)
+		}
 		b.failLocked(err)
 		return err
 	}
@@ -313,7 +343,19 @@ func (b *Outbox) ready(ctx context.Context) error {
 	return nil
 }
 
-// worked ends the alarm of a disk that took a segment again. That the log could be opened is no proof: a card that only reads opens, too.
+// tryDisk writes what does no harm, so that no incarnation is begun for each attempt while a disk can be read and fails at every write. The caller holds
+// life for writing.
+func (b *Outbox) tryDisk() error {
+	b.shrinking.Lock()
+	defer b.shrinking.Unlock()
+	_, err := b.checkpoint(nil)
+	if errors.Is(err, wal.ErrFull) { // that is for the caller's segment to find out
+		return nil
+	}
+	return err
+}
+
+// worked ends the alarm of a disk that took a segment again.
 func (b *Outbox) worked() {
 	b.life.RLock()
 	healthy := b.delay == 0
@@ -324,7 +366,7 @@ func (b *Outbox) worked() {
 	b.life.Lock()
 	defer b.life.Unlock()
 	if b.failed == nil && b.delay != 0 {
-		b.delay, b.alarmed = 0, ""
+		b.delay, b.alarmed = 0, false
 		b.o.Logger.Info("outbox: the disk takes segments again, streams have begun a new incarnation", "dir", b.o.Dir)
 	}
 }
@@ -340,8 +382,8 @@ func (b *Outbox) fail(err error) {
 func (b *Outbox) failLocked(err error) {
 	b.delay = min(max(2*b.delay, minDelay), maxDelay)
 	b.failed, b.retry = err, time.Now().Add(b.delay)
-	if text := err.Error(); b.alarmed != text {
-		b.alarmed = text
-		b.o.Logger.Error("outbox: disk error, nothing is sealed until the log is opened again", "dir", b.o.Dir, "err", err, "pause", b.delay)
+	if !b.alarmed {
+		b.alarmed = true
+		b.o.Logger.Error("outbox: disk error, nothing is sealed until the log is opened again", "dir", b.o.Dir, "err", err)
 	}
 }

@@ -4,6 +4,7 @@ package outbox
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 
@@ -41,7 +42,9 @@ func (b *Outbox) shrink() bool {
 		}
 		b.mu.Unlock()
 		if err := b.compact(); err != nil {
-			b.o.Logger.Error("outbox: making room", "dir", b.o.Dir, "err", err)
+			if !errors.Is(err, wal.ErrFull) { // else the caller finds out by itself
+				b.o.Logger.Error("outbox: making room", "dir", b.o.Dir, "err", err)
+			}
 			return false
 		}
 		if b.log.Size() < before {

@@ -13,7 +13,6 @@ import (
 	"testing"
 
 	"github.com/streembit/edge/bench/peers/load"
-	"github.com/streembit/edge/test/swarm"
 )
 
 // card is where the bytes that reach a card are counted.
@@ -77,7 +76,7 @@ func benchCard(b *testing.B, e extent, r *report) {
 	const plain = "append + fsync of each reading"
 	appender := startClient(b, load.Spec{Role: "append", Dir: c.dir}, nil)
 	sides = append(sides, side{plain, appender, load.Task{Readings: e.of(1200, 1)}})
-	s := swarm.New(b, 3, "")
+	s := newSwarm(b, 3, "")
 	s.Start(s.Hubs...)
 	device := startClient(b, load.Spec{Role: "device", States: []string{s.Device.State}, Fleet: fleetFile(s), Dir: filepath.Join(c.dir, "outbox")}, pids(s))
 	device.everywhere(3)

@@ -100,10 +100,20 @@ func judgePublish(r *report) {
 	}
 }
 
+// newSwarm founds a fleet of hubs that take as much as a benchmark writes, which no real device does. Nothing runs yet.
+func newSwarm(b *testing.B, hubs int, deviceConfig string) *swarm.Swarm {
+	b.Helper()
+	s := swarm.New(b, hubs, deviceConfig)
+	for _, h := range s.Hubs {
+		s.Configure(h, "[store]\nrate = \"1GiB\"\n")
+	}
+	return s
+}
+
 // publisher starts a fleet of hubs and its device, which has published to all of them.
 func publisher(b *testing.B, hubs int) *client {
 	b.Helper()
-	s := swarm.New(b, hubs, "")
+	s := newSwarm(b, hubs, "")
 	s.Start(s.Hubs...)
 	c := startClient(b, load.Spec{Role: "device", States: []string{s.Device.State}, Fleet: fleetFile(s), Dir: b.TempDir()}, pids(s))
 	c.everywhere(hubs)

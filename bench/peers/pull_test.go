@@ -7,7 +7,6 @@ import (
 
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/bench/peers/load"
-	"github.com/streembit/edge/test/swarm"
 )
 
 const fetch = "JetStream R1 TLS, fetch 5 000, ack all"
@@ -19,7 +18,7 @@ func pulled(segment int) string {
 // benchPull lets a collector without a database and a JetStream consumer take a backlog in turns.
 func benchPull(b *testing.B, e extent, r *report) {
 	backlog := jetStream(b, r, 1, "") // the default sync: filling it is not what is measured
-	s := swarm.New(b, 3, "")
+	s := newSwarm(b, 3, "")
 	states, devices := enrolMore(b, s, len(sizes()))
 	s.Start(s.Hubs...)
 	consumer := startClient(b, load.Spec{Role: "jetstream", Addr: backlog.addr, CA: backlog.ca, Replicas: 1}, backlog.pids)

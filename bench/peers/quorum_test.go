@@ -7,13 +7,12 @@ import (
 	"testing"
 
 	"github.com/streembit/edge/bench/peers/load"
-	"github.com/streembit/edge/test/swarm"
 )
 
 // benchQuorum takes two of ten hubs away, by turns frozen with their connections open and killed, with turns of all ten alive between.
 func benchQuorum(b *testing.B, e extent, r *report) {
 	const hubs = 10
-	s := swarm.New(b, hubs, "")
+	s := newSwarm(b, hubs, "")
 	s.Start(s.Hubs...)
 	spec := load.Spec{Role: "device", States: []string{s.Device.State}, Fleet: fleetFile(s), Dir: b.TempDir()}
 	device := startClient(b, spec, nil)

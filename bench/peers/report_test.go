@@ -115,7 +115,7 @@ func (g goal) verdict() string {
 	case miss <= 1:
 		return "ok"
 	}
-	return fmt.Sprintf("missed by %s×", figure(miss))
+	return fmt.Sprintf("missed by %.1f %%", (miss-1)*100)
 }
 
 func (g goal) cells() []string {
@@ -139,18 +139,17 @@ func (r *report) print(w io.Writer) {
 	fmt.Fprintf(w, "\n%s, %s/%s, %d cores, %s, Go %s; load average %s at the start, %s at the end; took %s\n", r.began.UTC().Format("2006-01-02 15:04 UTC"),
 		runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), processor(), strings.TrimPrefix(runtime.Version(), "go"), r.load, loadAverage(), time.Since(r.began).Round(time.Second))
 	fmt.Fprintf(w, "Peers: %s\n", peerVersions())
-	fmt.Fprintf(w, "Median [range] of the interleaved rounds. CPU, bytes and memory transfer to other machines; rates and latencies do not.\n\nCosts\n\n")
+	fmt.Fprintf(w, "Median [range] of the interleaved rounds. CPU, bytes and memory transfer to other machines; rates and latencies do not.\n")
 	rows := [][]string{{"load", "client µs CPU", "servers µs CPU", "sum", "client's B out / in", "on its disk", "peak MB, client / servers", "copies", "readings/s"}}
 	for _, name := range r.order {
 		rows = append(rows, r.costs(name))
 	}
-	table(w, rows)
-	fmt.Fprintf(w, "\nAims\n\n")
+	table(w, "Costs of a reading", rows)
 	rows = [][]string{{"what", "load", "ours", "peer in this run", "ratio", "aim", ""}}
 	for _, g := range r.goals {
 		rows = append(rows, g.cells())
 	}
-	table(w, rows)
+	table(w, "Aims", rows)
 	fmt.Fprintln(w)
 	for _, n := range r.notes {
 		fmt.Fprintln(w, "- "+n)
@@ -171,8 +170,12 @@ func (r *report) costs(name string) []string {
 		copies, r.of(name, perSecond).String()}
 }
 
-// table prints rows as Markdown, the columns aligned; the first row is the heading.
-func table(w io.Writer, rows [][]string) {
+// table prints rows as Markdown, the columns aligned; the first row is the heading, without another there is no table.
+func table(w io.Writer, title string, rows [][]string) {
+	if len(rows) < 2 {
+		return
+	}
+	fmt.Fprintf(w, "\n%s\n\n", title)
 	widths := make([]int, len(rows[0]))
 	for _, row := range rows {
 		for i, cell := range row {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/streembit/edge/cmd/internal/cli"
 	"github.com/streembit/edge/journal"
+	"github.com/streembit/edge/transport/repair"
 )
 
 // config is the TOML file of streembitd; docs/operations.md explains every key.
@@ -68,6 +69,9 @@ type uplinkConfig struct {
 
 type storeConfig struct {
 	Quota size `toml:"quota"`
+	Rate  size `toml:"rate"` // bytes a second of one device, and 256 s worth of it at once
+
+	RepairRate size `toml:"repair_rate"` // bytes a second that are fetched from other hubs
 }
 
 type streamConfig struct {
@@ -128,7 +132,7 @@ func loadConfig(path string) (config, error) {
 
 func parseConfig(path string, data []byte) (config, error) {
 	c := config{Log: "info", Clock: "kernel", MDNS: true, Board: boardConfig{Name: "auto"},
-		Outbox: outboxConfig{Quota: 256 << 20, Durability: "balanced"}, Uplink: uplinkConfig{Gather: duration(30 * time.Second)}, Store: storeConfig{Quota: 10 << 30}}
+		Outbox: outboxConfig{Quota: 256 << 20, Durability: "balanced"}, Uplink: uplinkConfig{Gather: duration(30 * time.Second)}, Store: storeConfig{Quota: 10 << 30, Rate: 256 << 10, RepairRate: repair.DefaultRate}}
 	if err := cli.ParseTOML(data, &c); err != nil {
 		return config{}, cli.Usagef("config %s:\n%w", path, err)
 	}
@@ -191,6 +195,9 @@ func (c *config) check() error {
 	}
 	if !slices.Contains([]string{"strict", "balanced"}, c.Outbox.Durability) {
 		return fmt.Errorf("outbox.durability: %q: want strict or balanced", c.Outbox.Durability)
+	}
+	if c.Store.RepairRate < repair.MinRate {
+		return fmt.Errorf("store.repair_rate: want %dKiB or more", repair.MinRate>>10)
 	}
 	if err := errors.Join(c.Board.check(), c.checkEnroll(), c.checkUplink()); err != nil {
 		return err

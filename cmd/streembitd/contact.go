@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -51,11 +52,11 @@ func (p *program) keepContact(ctx context.Context) error {
 			doubt, wait = nil, pause
 			pause = min(2*pause, contactLast)
 		}
-		t := time.NewTimer(wait)
+		t := time.NewTimer(wait/2 + rand.N(wait)) // a site's devices lose a hub all at once, and must not come back as one
 		select {
 		case <-t.C:
 		case <-doubt:
-			t.Reset(max(0, contactFirst-time.Since(last)))
+			t.Reset(max(0, contactFirst-time.Since(last)) + rand.N(contactFirst/2))
 			select {
 			case <-t.C:
 			case <-ctx.Done():

@@ -24,6 +24,7 @@ type status struct {
 	Device  *agent.Status  `json:"device,omitempty"`
 	Buses   []busStatus    `json:"buses,omitempty"` // of a device's board
 	Store   *storeStatus   `json:"store,omitempty"`
+	Repair  *repairStatus  `json:"repair,omitempty"` // of a hub
 
 	Standing     string       `json:"standing"` // unclaimed, member, revoked, expired, stranger: what the fleet proves, or while no hub accepts it, what they say
 	FleetID      string       `json:"fleet_id,omitempty"`
@@ -48,6 +49,21 @@ type storeStatus struct {
 	Damaged  uint64            `json:"damaged"`
 	Skipped  uint64            `json:"skipped"`
 	MeanSync time.Duration     `json:"mean_sync_ns"`
+	LetGo    map[string]uint64 `json:"let_go"`          // segments since start, by why
+	Oldest   time.Time         `json:"oldest,omitzero"` // receipt of what is held
+	Undated  int               `json:"undated"`         // segments of which it is not known
+	Freed    uint64            `json:"freed"`           // bytes given back since start
+	Moved    uint64            `json:"moved"`           // bytes copied for that
+	Waits    []waitStatus      `json:"waits,omitempty"` // of each required collector
+}
+
+// waitStatus is what a required collector has not said to have.
+type waitStatus struct {
+	Collector string    `json:"collector"`
+	Name      string    `json:"name"`
+	Chains    int       `json:"chains"`
+	Segments  int       `json:"segments"`
+	Oldest    time.Time `json:"oldest,omitzero"` // receipt of the first of them
 }
 
 func (p *program) status() status {
@@ -60,12 +76,10 @@ func (p *program) status() status {
 		s.Device, s.Buses = &a, busesOf(p.board)
 	}
 	if p.store != nil {
-		st := p.store.Stats()
-		s.Store = &storeStatus{Chains: st.Chains, Segments: st.Segments, Revoked: st.Revoked, Bytes: st.Bytes, Quota: st.Quota, Puts: st.Puts,
-			Refused: map[string]uint64{}, Forks: st.Forks, Damaged: st.Damaged, Skipped: st.Skipped, MeanSync: st.MeanSync}
-		for reason, n := range st.Refused {
-			s.Store.Refused[reason.String()] = n
-		}
+		s.Store = storeStatusOf(p.store, f)
+	}
+	if p.repair != nil {
+		s.Repair = repairStatusOf(p.repair.Stats(), f)
 	}
 	return s
 }
@@ -87,6 +101,9 @@ func (s status) print(out io.Writer) {
 	if s.Store != nil {
 		printStore(out, s.Store)
 	}
+	if s.Repair != nil {
+		printRepair(out, s.Repair)
+	}
 }
 
 func ago(t time.Time) string {
@@ -98,6 +115,14 @@ func ago(t time.Time) string {
 
 func printStore(out io.Writer, s *storeStatus) {
 	fmt.Fprintf(out, "store: %d segments of %d chains, %s of %s, fsync %s\n", s.Segments, s.Chains, bytesText(s.Bytes), bytesText(s.Quota), s.MeanSync.Round(10*time.Microsecond))
+	if held := s.retention(); held != "" {
+		fmt.Fprintln(out, "store:", held)
+	}
+	for _, w := range s.Waits {
+		if w.Segments > 0 {
+			fmt.Fprintf(out, "store: collector %s holds back %d segments of %d chains, the first received %s\n", w.Name, w.Segments, w.Chains, receivedText(w.Oldest))
+		}
+	}
 	if s.Revoked > 0 {
 		fmt.Fprintf(out, "store: %d segments count no more: a revocation took them from their chains\n", s.Revoked)
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/streembit/edge/hal"
 	"github.com/streembit/edge/journal"
 	"github.com/streembit/edge/transport/p2p"
+	"github.com/streembit/edge/transport/repair"
 	"github.com/streembit/edge/transport/store"
 	"golang.org/x/sync/errgroup"
 )
@@ -68,6 +69,7 @@ type program struct {
 	store   *store.Store // nil unless hub
 	desk    *desk        // nil unless hub
 	node    *p2p.Node
+	repair  *repair.Repairer // nil unless hub
 	said    hubWords
 	doubt   chan struct{} // see doubtful
 	closers []io.Closer
@@ -97,12 +99,18 @@ func serve(ctx context.Context, cfg config, hubs []string, logger *slog.Logger) 
 	group.Go(wait)
 	if p.agent != nil {
 		group.Go(func() error { return p.agent.Run(ctx) })
-		group.Go(func() error { return p.tellAgent(ctx) })
 	}
 	if p.device != nil {
 		group.Go(func() error { p.device.Run(ctx, p.node); return nil })
 		group.Go(func() error { return p.awaitRestart(ctx) })
 	}
+	if p.store != nil {
+		group.Go(func() error { return p.store.Run(ctx) })
+	}
+	if p.repair != nil {
+		group.Go(func() error { return p.repair.Run(ctx) })
+	}
+	group.Go(func() error { return p.tellParts(ctx) })
 	if p.desk != nil {
 		group.Go(func() error { return p.desk.policy.run(ctx, p.desk) })
 		p.desk.policy.poke()
@@ -114,18 +122,6 @@ func serve(ctx context.Context, cfg config, hubs []string, logger *slog.Logger) 
 	err = group.Wait()
 	logger.Info("stopping", "err", err)
 	return err
-}
-
-// tellAgent has the agent judge anew, whenever the fleet changes, which hubs count, until ctx ends.
-func (p *program) tellAgent(ctx context.Context) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-p.members.moved:
-			p.agent.FleetChanged()
-		}
-	}
 }
 
 // reload takes a newer fleet.cbor on SIGHUP, until ctx ends. One that cannot be proven or is older changes nothing.
@@ -210,6 +206,11 @@ func (p *program) open(ctx context.Context, f *fleet.Fleet) (err error) {
 	}
 	if err := p.openNode(ctx); err != nil {
 		return err
+	}
+	if p.store != nil {
+		if err := p.openRepair(); err != nil {
+			return err
+		}
 	}
 	if p.has(deviceRole) {
 		return p.openAgent(ctx)

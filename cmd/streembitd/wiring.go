@@ -24,7 +24,8 @@ import (
 // openStore opens the hub's disk.
 func (p *program) openStore(ctx context.Context) error {
 	s, err := store.Open(ctx, p.cfg.file("store"), store.Options{
-		Fleet: p.members.get, Self: p.key.ID(), Quota: int64(p.cfg.Store.Quota), Logger: p.logger.With("part", "store"),
+		Fleet: p.members.get, Self: p.key.ID(), Quota: int64(p.cfg.Store.Quota), Rate: int64(p.cfg.Store.Rate), Now: p.believedTime,
+		Logger: p.logger.With("part", "store"),
 	})
 	if err != nil {
 		return err
@@ -32,6 +33,13 @@ func (p *program) openStore(ctx context.Context) error {
 	p.store = s
 	p.opened(s)
 	return nil
+}
+
+// believedTime returns the time by which segments are dated and let go, in ms since 1970: not while nobody vouches for the clock, and never one
+// from before what an owner signed.
+func (p *program) believedTime() (ms int64, ok bool) {
+	now, ok := p.clock.read()
+	return now.UnixMilli(), ok && !now.Before(p.members.get().Floor())
 }
 
 // openDesk lets a hub take part in the enrolment of others.
@@ -62,7 +70,7 @@ func (p *program) openNode(ctx context.Context) error {
 	rand.Read(o.Boot[:])
 	o.Metered = p.cfg.Uplink.Metered && p.store == nil
 	if p.store != nil {
-		o.Store = p.store
+		o.Store, o.Mirror, o.Books = p.store, p.store, p.store
 		if len(o.Listen) == 0 { // the config left the role to the fleet
 			o.Listen = defaultListen()
 		}

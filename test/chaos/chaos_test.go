@@ -73,6 +73,12 @@ func (o *outcome) add(p outcome) {
 	o.twice += p.twice
 }
 
+// next takes the outcome of the next image of one fleet, of which the one before was a part.
+func (o *outcome) next(p outcome) {
+	p.lost, p.twice = max(o.lost, p.lost), max(o.twice, p.twice)
+	*o = p
+}
+
 // begin starts a trial of so many rounds in the short and the long form.
 func begin(t *testing.T, name string, short, longer int) *trial {
 	t.Helper()
@@ -88,6 +94,13 @@ func begin(t *testing.T, name string, short, longer int) *trial {
 	tr := &trial{T: t, name: name, rounds: rounds, rng: rand.New(rand.NewPCG(seed(), h.Sum64())), began: time.Now()}
 	t.Logf("random choices: CHAOS_SEED=%d", seed())
 	return tr
+}
+
+// with is the trial in a test of its own below it, which uses no random choices while another does.
+func (tr *trial) with(t *testing.T) *trial {
+	sub := *tr
+	sub.T = t
+	return &sub
 }
 
 // some returns a random time up to most.

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -43,35 +44,49 @@ type node interface {
 // libp2p hosts on loopback.
 type lab struct {
 	*testing.T
+	plan
 	world *transporttest.World
 	dir   string
 	net   *mem.Network // nil: libp2p
-	hubs  []*hub
+	hub   []*hub
 }
 
 // hub is an enrolled hub. Its disk outlives its node.
 type hub struct {
 	key   journal.SoftKey
 	dir   string
+	wrap  func(wal.File) wal.File
 	store *store.Store
 	node  node // nil while it is down
 }
 
-// newLab founds a fleet and starts its hubs. bad, where set, puts something between the network and a hub's store.
-func newLab(t *testing.T, real bool, hubs, devices int, bad func(i int, s transport.Store) transport.Store) *lab {
+// plan says what a lab is made of. Zero values: a network in memory, honest hubs, disks in a temporary folder that work and do not sync.
+type plan struct {
+	hubs, devices int
+	real          bool                                                   // libp2p hosts on loopback
+	bad           func(i int, s transport.Store) transport.Store         // stands between the network and a hub's store
+	disk          func(i int) (dir string, wrap func(wal.File) wal.File) // of a hub
+	wrap          func(wal.File) wal.File                                // of the devices' disks
+}
+
+// newLab founds a fleet and starts its hubs.
+func newLab(t *testing.T, p plan) *lab {
 	t.Helper()
-	l := &lab{T: t, world: transporttest.NewWorld(t, hubs, devices), dir: t.TempDir()}
-	if !real {
+	l := &lab{T: t, plan: p, world: transporttest.NewWorld(t, p.hubs, p.devices), dir: t.TempDir()}
+	if !p.real {
 		l.net = mem.NewNetwork(l.world.Fleet)
 	}
 	var grants []fleet.Grant
 	for i, key := range l.world.Hubs {
-		h := &hub{key: key, dir: filepath.Join(l.dir, fmt.Sprintf("hub%d", i))}
+		h := &hub{key: key, dir: filepath.Join(l.dir, fmt.Sprintf("hub%d", i)), wrap: unsynced}
+		if p.disk != nil {
+			h.dir, h.wrap = p.disk(i)
+		}
 		h.store = l.openStore(h)
-		l.hubs = append(l.hubs, h)
+		l.hub = append(l.hub, h)
 		var s transport.Store = h.store
-		if bad != nil {
-			s = bad(i, s)
+		if p.bad != nil {
+			s = p.bad(i, s)
 		}
 		h.node = l.join(key, s)
 		if n, ok := h.node.(*p2p.Node); ok {
@@ -84,7 +99,7 @@ func newLab(t *testing.T, real bool, hubs, devices int, bad func(i int, s transp
 		l.world.Grant(t, grants...)
 	}
 	t.Cleanup(func() {
-		for _, h := range l.hubs {
+		for _, h := range l.hub {
 			l.kill(h)
 			check(t, h.store.Close())
 		}
@@ -92,15 +107,15 @@ func newLab(t *testing.T, real bool, hubs, devices int, bad func(i int, s transp
 	return l
 }
 
-// openStore opens a hub's disk. Nothing in the trials of a lab depends on its fsync: a hub either goes on or never comes back.
+// openStore opens a hub's disk.
 func (l *lab) openStore(h *hub) *store.Store {
 	l.Helper()
-	s, err := store.Open(l.Context(), h.dir, store.Options{Fleet: l.world.Fleet, Self: h.key.ID(), Wrap: unsynced})
+	s, err := store.Open(l.Context(), h.dir, store.Options{Fleet: l.world.Fleet, Self: h.key.ID(), Wrap: h.wrap})
 	check(l, err)
 	return s
 }
 
-// unsynced is a disk that forgets fsync: for trials without power cuts, and for the controls of those with some.
+// unsynced is a disk whose fsync does nothing: for trials in which a hub either goes on or never comes back, and for controls.
 func unsynced(f wal.File) wal.File { return noSync{f} }
 
 type noSync struct{ wal.File }
@@ -143,7 +158,7 @@ func (l *lab) revive(h *hub) { h.node = l.join(h.key, h.store) }
 // holders counts the enrolled hubs that hold a segment, whether they are up or not.
 func (l *lab) holders(c journal.Chain, seq uint64) (n int) {
 	l.Helper()
-	for _, h := range l.hubs {
+	for _, h := range l.hub {
 		err := h.store.Fetch(l.Context(), c, transport.Span{First: seq, Last: seq}, func([]byte) error { n++; return nil })
 		check(l, err)
 	}
@@ -166,6 +181,15 @@ func (l *lab) pull(devices ...*device) (outcome, collector.Report) {
 
 func (l *lab) pullFrom(src collector.Source, path string) collector.Report {
 	l.Helper()
+	r, err := l.tryPull(src, path)
+	if err != nil {
+		l.Fatalf("pulling: %v\n%s", err, r)
+	}
+	return r
+}
+
+func (l *lab) tryPull(src collector.Source, path string) (collector.Report, error) {
+	l.Helper()
 	ctx, cancel := context.WithTimeout(l.Context(), 5*time.Minute)
 	defer cancel()
 	sink, err := sqlite.Open(ctx, path)
@@ -173,11 +197,7 @@ func (l *lab) pullFrom(src collector.Source, path string) collector.Report {
 	defer sink.Close()
 	c, err := collector.New(collector.Config{Source: src, Sink: sink, Fleet: l.world.Fleet, Key: l.world.Recovery, Reader: l.world.Reader.ID()})
 	check(l, err)
-	r, err := c.Pull(ctx)
-	if err != nil {
-		l.Fatalf("pulling: %v\n%s", err, r)
-	}
-	return r
+	return c.Pull(ctx)
 }
 
 // device is a device whose readings are handed to its outbox by the test; the rest is the real agent.
@@ -195,10 +215,10 @@ type device struct {
 }
 
 // quorum changes how a device counts: the controls'.
-type quorum func(p agent.Publisher) agent.Publisher
+type quorum func(d *device, p agent.Publisher) agent.Publisher
 
 // byTheBook is the real one.
-func byTheBook(p agent.Publisher) agent.Publisher { return p }
+func byTheBook(_ *device, p agent.Publisher) agent.Publisher { return p }
 
 // newDevice starts device i.
 func (l *lab) newDevice(i int, q quorum) *device {
@@ -206,9 +226,13 @@ func (l *lab) newDevice(i int, q quorum) *device {
 	d := &device{T: l.T, lab: l, key: l.world.Devices[i], dir: filepath.Join(l.dir, fmt.Sprintf("device%d", i))}
 	check(l, os.MkdirAll(d.dir, 0o700))
 	log := slog.New(slog.DiscardHandler)
+	wrap := l.wrap
+	if wrap == nil {
+		wrap = unsynced
+	}
 	var rec outbox.Recovery
 	var err error
-	d.box, rec, err = outbox.Open(l.Context(), outbox.Options{Dir: filepath.Join(d.dir, "outbox"), Fleet: l.world.Fleet().ID(), Signer: d.key, Wrap: unsynced})
+	d.box, rec, err = outbox.Open(l.Context(), outbox.Options{Dir: filepath.Join(d.dir, "outbox"), Fleet: l.world.Fleet().ID(), Signer: d.key, Wrap: wrap})
 	check(l, err)
 	d.node = l.join(d.key, nil)
 	p := transport.NewPublisher(d.node, l.world.Fleet)
@@ -217,7 +241,7 @@ func (l *lab) newDevice(i int, q quorum) *device {
 	notes, err := agent.OpenReceipts(d.receiptsPath())
 	check(l, err)
 	d.agent, err = agent.New(agent.Config{Clock: agent.NewClock(0, func() bool { return true }, time.Time{}), Outbox: d.box, Unsealed: rec.Spooled,
-		Publisher: q(p), Heads: d.node, Hubs: hubs, Receipts: notes, Logger: log})
+		Publisher: q(d, p), Heads: d.node, Hubs: hubs, Receipts: notes, Logger: log})
 	check(l, err)
 	readers, err := l.world.Fleet().Readers(d.key.ID(), "main")
 	check(l, err)
@@ -259,20 +283,63 @@ func (d *device) gone() {
 	check(d, os.RemoveAll(d.dir))
 }
 
-// seal makes segments of ten readings each, no two of them alike.
+// batch makes ten readings, no two of them alike.
+func (d *device) batch() []edge.Reading {
+	batch := make([]edge.Reading, 0, 10)
+	for range cap(batch) {
+		d.mono++
+		batch = append(batch, edge.Reading{Sensor: "bme280-0", At: edge.Instant{Mono: d.mono},
+			Sample: edge.Sample{Quantity: edge.Quantity{Name: "temperature", Unit: "Cel"}, Value: float64(d.mono)}})
+	}
+	return batch
+}
+
+// seal makes so many segments.
 func (d *device) seal(segments int) {
 	d.Helper()
 	for range segments {
-		batch := make([]edge.Reading, 0, 10)
-		for range cap(batch) {
-			d.mono++
-			batch = append(batch, edge.Reading{Sensor: "bme280-0", At: edge.Instant{Mono: d.mono},
-				Sample: edge.Sample{Quantity: edge.Quantity{Name: "temperature", Unit: "Cel"}, Value: float64(d.mono)}})
-		}
+		batch := d.batch()
 		_, err := d.box.Seal(d.Context(), "main", journal.BootID{1}, batch)
 		check(d, err)
 		d.count += len(batch)
 	}
+}
+
+// trySeal wants none of so many segments to be sealed.
+func (d *device) trySeal(segments int) {
+	d.Helper()
+	for range segments {
+		if _, err := d.box.Seal(d.Context(), "main", journal.BootID{1}, d.batch()); err == nil {
+			d.Error("a segment was sealed on a disk that failed")
+		}
+	}
+}
+
+// reseal is seal on a disk that failed until now: it is opened again after a pause.
+func (d *device) reseal(segments int) {
+	d.Helper()
+	swarm.WaitFor(d, "the device's disk to be used again", func() error {
+		batch := d.batch()
+		_, err := d.box.Seal(d.Context(), "main", journal.BootID{1}, batch)
+		if errors.Is(err, outbox.ErrNoEpoch) {
+			return d.epoch()
+		}
+		if err == nil {
+			d.count += len(batch)
+		}
+		return err
+	})
+	d.seal(segments - 1)
+}
+
+func (d *device) epoch() error {
+	readers, err := d.lab.world.Fleet().Readers(d.key.ID(), "main")
+	check(d, err)
+	_, err = d.box.StartEpoch(d.Context(), "main", readers, journal.Stamp{At: edge.Instant{Mono: 1}})
+	if err == nil {
+		err = errors.New("an epoch was started")
+	}
+	return err
 }
 
 // awaitPublished waits until all that was sealed is published.
@@ -286,10 +353,14 @@ func (d *device) awaitPublished() {
 	})
 }
 
-// firstAnswers is the control's quorum: a segment counts as published with the first hub's copy, of which no other counts.
+// firstAnswers is the control's quorum: a segment counts as published whoever has it.
 type firstAnswers struct{ agent.Publisher }
 
-func anyHub(p agent.Publisher) agent.Publisher { return firstAnswers{p} }
+func anyHub(_ *device, p agent.Publisher) agent.Publisher { return firstAnswers{p} }
+
+func oneHub(d *device, p agent.Publisher) agent.Publisher {
+	return oneCopy{Publisher: p, put: d.node.Put, fleet: d.lab.world.Fleet}
+}
 
 // Publish implements agent.Publisher.
 func (f firstAnswers) Publish(ctx context.Context, seg *journal.Segment, acked []edge.ID) (transport.Receipt, error) {
@@ -300,6 +371,41 @@ func (f firstAnswers) Publish(ctx context.Context, seg *journal.Segment, acked [
 // Count implements agent.Publisher.
 func (f firstAnswers) Count(c journal.Chain, seq uint64, acked []edge.ID) transport.Receipt {
 	r, _ := trust(f.Publisher.Count(c, seq, acked), nil)
+	return r
+}
+
+// oneCopy is the control's device that puts each segment on the hub closest to its bucket, and counts that as published.
+type oneCopy struct {
+	agent.Publisher
+	put   func(ctx context.Context, hub edge.ID, segment []byte) error
+	fleet func() *fleet.Fleet
+}
+
+// Publish implements agent.Publisher.
+func (o oneCopy) Publish(ctx context.Context, seg *journal.Segment, acked []edge.ID) (transport.Receipt, error) {
+	r := o.Count(seg.Chain, seg.Seq, acked)
+	if r.Published() {
+		return r, nil
+	}
+	if err := o.put(ctx, r.Targets[0].Member, seg.Bytes()); err != nil {
+		return r, err
+	}
+	r.Acked = []edge.ID{r.Targets[0].Member}
+	return r, nil
+}
+
+// Count implements agent.Publisher.
+func (o oneCopy) Count(c journal.Chain, seq uint64, acked []edge.ID) transport.Receipt {
+	var ids []edge.ID
+	for _, g := range o.fleet().Hubs() {
+		ids = append(ids, g.Member)
+	}
+	first := transport.Place(c.Bucket(seq).Key(), ids)[0]
+	g, _ := o.fleet().Member(first)
+	r := transport.Receipt{Targets: []fleet.Grant{g}}
+	if slices.Contains(acked, first) {
+		r.Acked = []edge.ID{first}
+	}
 	return r
 }
 

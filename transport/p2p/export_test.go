@@ -31,9 +31,14 @@ var (
 	DecodeStatus  = decodeStatus
 	DecodeRequest = decodeRequest
 	DecodeAsk     = decodeAsk
-	Look          = look
-	ParseLook     = parseLook
-	ParseFound    = parseFound
+
+	DecodeRepairRequest = decodeRepairRequest
+	DecodeRanges        = decodeRanges
+	DecodeDated         = decodeDated
+
+	Look       = look
+	ParseLook  = parseLook
+	ParseFound = parseFound
 )
 
 // Answer is what a newcomer answers.

@@ -119,6 +119,7 @@ func (n *Node) fulfil(who *reading, q request, signed []byte, out *reply) error 
 		if !mayAny(n.o.Fleet(), who.id) {
 			return refuse(transport.RefusedNoRight, "the fleet's log gives you no right to read anything")
 		}
+		out.slim()
 		return n.o.Store.Follow(ctx, func(h transport.Held) error {
 			if !who.may(n.o.Fleet(), h.Chain) {
 				return nil
@@ -133,6 +134,13 @@ type reply struct {
 	mu sync.Mutex
 	s  network.Stream
 	w  *bufio.Writer
+}
+
+// slim gives back most of the buffer, before anything was written: an answer that lasts for days says little at a time.
+func (o *reply) slim() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.w = bufio.NewWriterSize(o.s, 4<<10)
 }
 
 func (o *reply) frame(kind byte, body []byte, now bool) error { return o.parts(kind, now, body) }

@@ -56,6 +56,17 @@ func strangersAt(n *p2p.Node) (all, most int) {
 	return all, most
 }
 
+// crowdAt is strangersAt, but for connections that are refused and not closed yet.
+func crowdAt(n *p2p.Node) (all, most int) {
+	for range 5 {
+		if all, most = strangersAt(n); all <= 16 && most <= 4 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return all, most
+}
+
 // works shows that members are served: one that is connected, and one that comes now.
 func works(t *testing.T, w *transporttest.World, hub, there *sailor, chain *transporttest.Chain) {
 	t.Helper()
@@ -102,14 +113,14 @@ func TestFlood_Connections(t *testing.T) {
 		})
 	}
 	transporttest.WaitFor(t, "all places of strangers are taken", func() (bool, string) {
-		all, most := strangersAt(hub.Node)
+		all, most := crowdAt(hub.Node)
 		if all > 16 || most > 4 {
 			t.Fatalf("%d strangers are connected, %d of one address", all, most)
 		}
 		return all == 16 && dialled.Load() > 400, fmt.Sprintf("%d of %d dials", all, dialled.Load())
 	})
 	works(t, w, hub, device, chain)
-	if all, most := strangersAt(hub.Node); all > 16 || most > 4 {
+	if all, most := crowdAt(hub.Node); all > 16 || most > 4 {
 		t.Errorf("%d strangers are connected, %d of one address", all, most)
 	}
 	cancel()

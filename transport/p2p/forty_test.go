@@ -28,12 +28,12 @@ type forty struct {
 	stores map[edge.ID]*transporttest.Store
 }
 
-func newForty(t *testing.T, hubs int) *forty {
-	s := &forty{World: transporttest.NewWorld(t, hubs, 1), nodes: map[edge.ID]*p2p.Node{}, stores: map[edge.ID]*transporttest.Store{}}
+func newForty(t *testing.T, hubs, devices int) *forty {
+	s := &forty{World: transporttest.NewWorld(t, hubs, devices), nodes: map[edge.ID]*p2p.Node{}, stores: map[edge.ID]*transporttest.Store{}}
 	var grants []fleet.Grant
-	for _, h := range s.Hubs {
+	for i, h := range s.Hubs {
 		st := transporttest.NewStore(s.Fleet, 0)
-		n := startWith(t, p2p.Options{Signer: h, Fleet: s.Fleet, Store: st, Listen: []string{tcpAddr}})
+		n := startWith(t, p2p.Options{Signer: h, Fleet: s.Fleet, Store: st, Listen: []string{houseAddr(i)}})
 		s.nodes[h.ID()], s.stores[h.ID()] = n, st
 		grant, _ := s.Fleet().Member(h.ID())
 		grant.Addrs = n.Addrs()
@@ -43,6 +43,9 @@ func newForty(t *testing.T, hubs int) *forty {
 	s.Grant(t, grants...)
 	return s
 }
+
+// houseAddr is the i-th address of this machine's own network (RFC 6890), so that many nodes are not many behind one address.
+func houseAddr(i int) string { return fmt.Sprintf("/ip4/127.0.%d.%d/tcp/0", 100+i/250, 1+i%250) }
 
 // join connects every hub with all others and waits until all routing tables are as full as they can be: a state that
 // hubs reach by themselves in time, by the look-ups that they do anyway.
@@ -75,16 +78,7 @@ func (s *forty) join(t *testing.T) {
 
 // each runs f for all hubs, eight at a time.
 func (s *forty) each(f func(edge.ID, *p2p.Node)) {
-	var all sync.WaitGroup
-	slots := make(chan struct{}, 8)
-	for id, n := range s.nodes {
-		slots <- struct{}{}
-		all.Go(func() {
-			defer func() { <-slots }()
-			f(id, n)
-		})
-	}
-	all.Wait()
+	atOnce(len(s.Hubs), func(i int) { f(s.Hubs[i].ID(), s.nodes[s.Hubs[i].ID()]) })
 }
 
 // capacity is how many of the others a Kademlia table can hold: 20 for each length of common prefix.
@@ -140,7 +134,7 @@ func (s *forty) publish(t *testing.T, from *p2p.Node, segs []*journal.Segment) {
 func TestFortyHubsHoldTheirBucketsAndNothingElse(t *testing.T) {
 	began := time.Now()
 	phase := func(what string) { t.Logf("%6.2f s: %s", time.Since(began).Seconds(), what) }
-	s := newForty(t, 40)
+	s := newForty(t, 40, 1)
 	phase("40 hubs are up")
 	s.join(t)
 	phase("routing tables are full")

@@ -24,7 +24,9 @@ import (
 const (
 	dialLimit = 10 * time.Second // one connection attempt
 	findLimit = 15 * time.Second // one look-up of an address
-	seedGoal  = 2                // hubs to reach before look-ups begin
+	seedGoal  = 2                // hubs to reach before look-ups begin …
+	seedDials = 6                // … of so many that are dialled at once
+	seedPause = 250 * time.Millisecond
 
 	// missLimit is how long a hub counts as gone once all ways to it failed: a QUIC dial to a dead hub takes 5 s,
 	// and who asks for one chain after the other must not pay that each time.
@@ -186,8 +188,9 @@ func (n *Node) seed(ctx context.Context) error {
 	return n.dialBootstrap(ctx)
 }
 
-// dialBootstrap dials the hubs of the bundle all at once and returns when seedGoal of them are connected or all have
-// answered: one black-holed address must not hold up the others.
+// dialBootstrap dials hubs of the bundle and returns when seedGoal of them are connected or all have answered. It begins with a few in random order,
+// lest each member of a large fleet dial all hubs, and goes on with the next when one fails and every seedPause: addresses that swallow what is sent must
+// not hold up the others.
 func (n *Node) dialBootstrap(ctx context.Context) error {
 	hubs := n.bootstrapPeers()
 	if n.o.Metered && len(hubs) > 0 {
@@ -198,15 +201,32 @@ func (n *Node) dialBootstrap(ctx context.Context) error {
 	defer dials.Wait()
 	defer cancel()
 	answers := make(chan error, len(hubs))
-	for _, h := range hubs {
-		dials.Go(func() { answers <- n.connect(ctx, h) })
+	rest := slices.Clone(hubs)
+	rand.Shuffle(len(rest), func(i, j int) { rest[i], rest[j] = rest[j], rest[i] })
+	more := func() {
+		if len(rest) > 0 {
+			h := rest[0]
+			rest = rest[1:]
+			dials.Go(func() { answers <- n.connect(ctx, h) })
+		}
 	}
+	for range seedDials {
+		more()
+	}
+	next := time.NewTicker(seedPause)
+	defer next.Stop()
 	reached, errs := 0, []error(nil)
-	for range hubs {
-		if err := <-answers; err != nil {
-			errs = append(errs, err)
-		} else if reached++; reached >= seedGoal {
-			return nil
+	for reached+len(errs) < len(hubs) {
+		select {
+		case <-next.C:
+			more()
+		case err := <-answers:
+			if err != nil {
+				errs = append(errs, err)
+				more()
+			} else if reached++; reached >= seedGoal {
+				return nil
+			}
 		}
 	}
 	switch {

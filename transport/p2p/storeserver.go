@@ -50,7 +50,7 @@ func (n *Node) serveStore(s network.Stream) {
 
 // takeSegments reads until the member ends the stream or breaks the protocol, which it is told.
 func (n *Node) takeSegments(ctx context.Context, s network.Stream, answers chan<- chan error, work *sync.WaitGroup) error {
-	r := bufio.NewReaderSize(s, 32<<10)
+	r := bufio.NewReaderSize(s, 4<<10) // a segment's bytes pass it by; one for each device that is connected
 	for {
 		if err := s.SetReadDeadline(time.Now().Add(silence)); err != nil {
 			return fmt.Errorf("p2p: setting deadline: %w", err)

@@ -181,7 +181,7 @@ func TestUnchangedIsNotLookedIntoAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, w)
 		r.publish(t, segs...)
-		h := r.hubs[w.Hubs[0].ID()]
+		h := r.busiest(segs)
 		asked := &asking{Node: h.node}
 		r.repair(t, h, func(o *repair.Options) { o.Peers = asked })
 		time.Sleep(3 * time.Minute)
@@ -235,4 +235,20 @@ func (r *rig) wholeBut(t *testing.T, within time.Duration, but edge.ID) {
 		time.Sleep(time.Second)
 		synctest.Wait()
 	}
+}
+
+// busiest is the hub of the most buckets.
+func (r *rig) busiest(segs []*journal.Segment) (best *hub) {
+	n := map[edge.ID]int{}
+	for _, s := range segs {
+		if s.Seq%journal.BucketSize != 0 {
+			continue
+		}
+		for _, id := range r.place(s) {
+			if n[id]++; best == nil || n[id] > n[best.key.ID()] {
+				best = r.hubs[id]
+			}
+		}
+	}
+	return best
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/streembit/edge/journal"
 	"github.com/streembit/edge/transport"
+	"github.com/streembit/edge/transport/store"
 )
 
 func BenchmarkPut(b *testing.B) {
@@ -95,4 +96,22 @@ func BenchmarkOpen(b *testing.B) {
 		check(b, s.Close())
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/held, "ns/segment")
+}
+
+// BenchmarkRanges compares 1 000 chains of 10 000 segments, as one hub asks of another each round, and the buckets of one chain. The segments are held in
+// memory only: what is measured is the index.
+func BenchmarkRanges(b *testing.B) {
+	for _, hubs := range []int{10, 40} {
+		s, chain, hub := store.Filled(b, 1000, 10_000, hubs)
+		whole := transport.RangeQuery{Target: hub}
+		one := transport.RangeQuery{Target: hub, Chain: &chain, Span: transport.Span{Last: ^uint64(0)}, Width: journal.BucketSize}
+		for name, q := range map[string]transport.RangeQuery{"chains": whole, "buckets": one} {
+			b.Run(fmt.Sprintf("hubs=%d/%s", hubs, name), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					check(b, s.Ranges(context.Background(), q, func(transport.Range) error { return nil }))
+				}
+			})
+		}
+	}
 }

@@ -118,11 +118,12 @@ func (s *Store) pays(live, total, size int64) bool {
 
 // item is a frame that counts: of the kinds that have no more of them, one field is set.
 type item struct {
+	of    *ledger
 	at    spot
 	chain journal.Chain // of a segment or a floor
 	seq   uint64        // of a segment …
 	entry *entry        // … which this is
-	proof *proof
+	proof int           // 1 + its place among the proofs
 	mark  *record
 	clock bool
 }
@@ -168,8 +169,8 @@ func (s *Store) inside(file uint32) (all []item) {
 		}
 	}
 	for i := range s.proofs {
-		if p := s.proofs[i]; p.at.file == file {
-			all = append(all, item{at: p.at, proof: &p})
+		if at := s.proofs[i].at; at.file == file {
+			all = append(all, item{at: at, proof: i + 1})
 		}
 	}
 	seen := map[*record]bool{}
@@ -183,6 +184,9 @@ func (s *Store) inside(file uint32) (all []item) {
 	}
 	if s.ledger.clock > 0 && s.clockAt.file == file {
 		all = append(all, item{at: s.clockAt, clock: true})
+	}
+	for i := range all {
+		all[i].of = s.ledger
 	}
 	slices.SortFunc(all, func(a, b item) int { return cmp.Compare(a.at.off, b.at.off) })
 	return all
@@ -225,8 +229,10 @@ func (s *Store) restore(it *item, cause error) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case it.proof != nil:
-		enc, err := journal.Encode(it.proof.fork)
+	case it.of != s.ledger:
+		return nil, nil
+	case it.proof > 0:
+		enc, err := journal.Encode(s.proofs[it.proof-1].fork)
 		return frameOf(frameFork, enc), err
 	case it.clock:
 		return timeFrame(frameClock, s.ledger.clock, nil), nil
@@ -269,16 +275,14 @@ func (l *ledger) relocate(it *item, to spot) bool {
 	h := l.chains[it.chain]
 	var from *spot
 	switch {
+	case it.of != l: // the log was opened again meanwhile, and read
+		return false
 	case it.entry != nil && h != nil:
 		return l.moveSegment(h, it, to)
 	case it.entry != nil:
 		return false
-	case it.proof != nil:
-		for i := range l.proofs {
-			if l.proofs[i].at == it.at {
-				from = &l.proofs[i].at
-			}
-		}
+	case it.proof > 0:
+		from = &l.proofs[it.proof-1].at
 	case it.mark != nil && it.mark.wins > 0:
 		from = &it.mark.at
 	case it.mark != nil:

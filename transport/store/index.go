@@ -53,7 +53,9 @@ type flight struct {
 // held is the index of one chain. Store.mu guards it.
 type held struct {
 	chain   journal.Chain
-	blocks  []block  // by index
+	blocks  []block // by index
+	n       int     // segments held
+	sum     journal.Hash
 	epochs  []uint64 // that what is held belongs to, by the seq of their first segment, in order; some may be of what was held once
 	flights map[uint64]*flight
 	past    past
@@ -155,14 +157,21 @@ func (h *held) put(seq uint64, e entry) bool {
 	}
 	b.mask |= bit
 	b.entries = slices.Insert(b.entries, rank, e)
-	b.digest(seq, e.hash)
+	h.digest(b, seq, e.hash)
+	h.n++
 	return true
 }
 
-// digest adds a segment to the sum of a block, or takes it out of it.
-func (b *block) digest(seq uint64, hash journal.Hash) {
-	for i, x := range transport.Digest(seq, hash) {
-		b.sum[i] ^= x
+// digest adds a segment to the sums, or takes it out of them.
+func (h *held) digest(b *block, seq uint64, hash journal.Hash) {
+	d := transport.Digest(seq, hash)
+	xor(&b.sum, &d)
+	xor(&h.sum, &d)
+}
+
+func xor(sum, d *journal.Hash) {
+	for i, x := range d {
+		sum[i] ^= x
 	}
 }
 
@@ -182,8 +191,8 @@ func (h *held) replace(seq uint64, e entry) (old entry, was bool) {
 	b := &h.blocks[i]
 	_, rank := b.place(seq)
 	old, b.entries[rank] = b.entries[rank], e
-	b.digest(seq, old.hash)
-	b.digest(seq, e.hash)
+	h.digest(b, seq, old.hash)
+	h.digest(b, seq, e.hash)
 	return old, true
 }
 
@@ -197,7 +206,8 @@ func (h *held) remove(seq uint64, seen entry) bool {
 	bit, rank := b.place(seq)
 	b.mask &^= bit
 	b.entries = slices.Delete(b.entries, rank, rank+1)
-	b.digest(seq, seen.hash)
+	h.digest(b, seq, seen.hash)
+	h.n--
 	if b.mask == 0 {
 		h.blocks = slices.Delete(h.blocks, i, i+1)
 	}
@@ -254,13 +264,4 @@ func merge(spans []transport.Span, s transport.Span) []transport.Span {
 		return spans
 	}
 	return slices.Insert(spans, i, s)
-}
-
-// count returns how many segments are held.
-func (h *held) count() int {
-	n := 0
-	for _, b := range h.blocks {
-		n += len(b.entries)
-	}
-	return n
 }

@@ -108,9 +108,20 @@ func (l *ledger) remove(h *held, seq uint64, seen entry) bool {
 
 // letGo forgets all of a chain that is past, and returns how many segments that were.
 func (l *ledger) letGo(h *held) (n int) {
-	for len(h.blocks) > 0 && h.blocks[0].index*journal.BucketSize < h.past.floor {
-		first, e, _ := h.from(0)
-		if first >= h.past.floor {
+	whole, here := h.block(h.past.floor)
+	for i := range h.blocks[:whole] {
+		b := &h.blocks[i]
+		xor(&h.sum, &b.sum)
+		h.n -= len(b.entries)
+		n += len(b.entries)
+		for _, e := range b.entries {
+			l.forget(h, e)
+		}
+	}
+	h.blocks = slices.Delete(h.blocks, 0, whole)
+	for here {
+		first, e, ok := h.from(0)
+		if !ok || first >= h.past.floor {
 			break
 		}
 		l.remove(h, first, e)

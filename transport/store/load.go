@@ -103,13 +103,12 @@ func (l *loading) fork(at spot, enc []byte) error {
 		return err
 	}
 	f.A, f.B = slices.Clone(f.A), slices.Clone(f.B)
-	for i, p := range l.proofs {
-		if p.chain == c && p.seq == seq { // the log was cleaned and this one was moved
-			l.dead(p.at)
-			l.alive(at)
-			l.proofs[i].at = at
-			return nil
-		}
+	if slices.Contains(l.forked[c], seq) { // moved
+		i := slices.IndexFunc(l.proofs, func(p proof) bool { return p.chain == c && p.seq == seq })
+		l.dead(l.proofs[i].at)
+		l.alive(at)
+		l.proofs[i].at = at
+		return nil
 	}
 	l.shares.charge(c.Device, int64(at.size))
 	l.prove(proof{fork: f, chain: c, seq: seq, at: at})

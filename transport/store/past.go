@@ -93,7 +93,7 @@ func (r *rule) floor(h *held) (floor uint64, why transport.Past) {
 		if i+1 < len(h.epochs) {
 			next = h.epochs[i+1]
 		}
-		reason := transport.PastNone
+		var reason transport.Past
 		switch {
 		case next != math.MaxUint64 && r.collected(h, next-1):
 			reason = transport.PastCollected

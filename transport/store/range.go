@@ -102,6 +102,11 @@ func (s *Store) survey(v *survey, c journal.Chain, span transport.Span) (next ui
 	if h == nil || !cut.ok {
 		return 0, false
 	}
+	if v.q.Chain == nil && cut.last == nil && len(h.blocks) > 0 && v.everything() {
+		last, _ := h.last()
+		v.out = append(v.out, transport.Range{Chain: c, Span: transport.Span{Last: last}, Floor: h.past.floor, Count: uint64(h.n), Sum: h.sum})
+		return 0, false
+	}
 	i, _ := h.block(span.First)
 	for n := 0; i < len(h.blocks); i, n = i+1, n+1 {
 		b := &h.blocks[i]
@@ -119,16 +124,21 @@ func (s *Store) survey(v *survey, c journal.Chain, span transport.Span) (next ui
 	return 0, false
 }
 
+// everything reports whether all buckets are in question.
+func (v *survey) everything() bool {
+	return v.placing == nil || v.placing.Everyone() && v.placing.Holds(transport.Spot{}, v.q.Target)
+}
+
 func (v *survey) wants(h *held, b *block) bool {
 	if v.placing == nil {
 		return true
 	}
-	if b.at == nil && !v.placing.Everyone() {
+	if v.placing.Everyone() {
+		return v.placing.Holds(transport.Spot{}, v.q.Target)
+	}
+	if b.at == nil { // computed once: it takes longer than all the rest
 		at := transport.SpotOf(journal.Bucket{Chain: h.chain, Index: b.index}.Key())
 		b.at = &at
-	}
-	if b.at == nil {
-		return v.placing.Holds(transport.Spot{}, v.q.Target)
 	}
 	return v.placing.Holds(*b.at, v.q.Target)
 }
@@ -144,9 +154,7 @@ func (v *survey) add(h *held, b *block, cut scope) {
 	}
 	r := v.rangeOf(h, b.index*journal.BucketSize)
 	r.Count += uint64(bits.OnesCount64(mask))
-	for i, x := range sum {
-		r.Sum[i] ^= x
-	}
+	xor(&r.Sum, &sum)
 	if v.q.Chain == nil {
 		r.Span.Last = b.index*journal.BucketSize + uint64(63-bits.LeadingZeros64(mask))
 	} else if r.Span.Last-r.Span.First == journal.BucketSize-1 {
@@ -164,9 +172,8 @@ func (b *block) counting(cut scope) (mask uint64, sum journal.Hash) {
 			continue
 		}
 		mask |= m & -m
-		for i, x := range transport.Digest(seq, e.hash) {
-			sum[i] ^= x
-		}
+		d := transport.Digest(seq, e.hash)
+		xor(&sum, &d)
 	}
 	return mask, sum
 }

@@ -161,6 +161,9 @@ func TestLetsGoByAge(t *testing.T) {
 		if st := s.Stats(); st.Segments != 0 || st.Oldest != 0 {
 			t.Errorf("all is gone: %+v", st)
 		}
+		jw, err := journal.ResumeWriter(c.w.Chain(), &journal.Link{Seq: 29, Hash: segs[0].Hash}, w.device)
+		check(t, err)
+		refused(t, s.Put(t.Context(), (&chain{t: t, w: jw, readers: w.readers}).epoch(1)[0].Bytes()), transport.RefusedFork, w.hub.ID(), "continue")
 		put(t, s, c.epoch(2)...)
 		c.wants(s, 30, transport.PastAge, transport.Span{First: 30, Last: 31})
 	})

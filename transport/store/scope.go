@@ -57,7 +57,7 @@ func (sc scope) clip(h *held, spans []transport.Span) []transport.Span {
 // count counts the held segments of h that count.
 func (sc scope) count(h *held) int {
 	if sc.ok && sc.last == nil {
-		return h.count()
+		return h.n
 	}
 	n := 0
 	for _, s := range sc.clip(h, h.spans()) {

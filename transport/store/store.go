@@ -240,7 +240,7 @@ func (s *Store) Stats() Stats {
 	st := s.stats
 	st.Refused, st.LetGo, st.Undated = maps.Clone(s.stats.Refused), maps.Clone(s.stats.LetGo), s.undated
 	for c, h := range s.chains {
-		n, all := s.scope(c).count(h), h.count()
+		n, all := s.scope(c).count(h), h.n
 		if n > 0 {
 			st.Chains++
 		}

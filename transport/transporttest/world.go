@@ -89,10 +89,14 @@ func (w *World) Grant(t testing.TB, grants ...fleet.Grant) {
 	w.fleet.Store(f)
 }
 
-// Revoke takes everything from a member, its chains included. Not concurrently.
-func (w *World) Revoke(t testing.TB, member edge.ID) {
+// Revoke takes everything from a member, its chains included but for those that end with the segments. Not concurrently.
+func (w *World) Revoke(t testing.TB, member edge.ID, last ...*journal.Segment) {
 	t.Helper()
-	f, err := w.Fleet().Revoke(fleet.Author{Key: w.owner}, time.Now(), member, nil, "test")
+	var cuts []fleet.Cut
+	for _, s := range last {
+		cuts = append(cuts, fleet.Cut{Stream: s.Chain.Stream, Incarnation: s.Chain.Incarnation, Seq: s.Seq, Hash: s.Hash})
+	}
+	f, err := w.Fleet().Revoke(fleet.Author{Key: w.owner}, time.Now(), member, cuts, "test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,6 +137,7 @@ func (w *World) HubIDs() []edge.ID {
 type Chain struct {
 	t      testing.TB
 	w      *journal.Writer
+	signer journal.Signer
 	world  *World
 	ticks  int64
 	opened bool
@@ -145,7 +150,17 @@ func (w *World) Chain(t testing.TB, signer journal.Signer, stream string) *Chain
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Chain{t: t, w: jw, world: w}
+	return &Chain{t: t, w: jw, signer: signer, world: w}
+}
+
+// Twin goes on with the chain from here as a copy of the device does that knows nothing of it: a fork.
+func (c *Chain) Twin() *Chain {
+	c.t.Helper()
+	jw, err := journal.ResumeWriter(c.Name(), c.w.Tip(), c.signer)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return &Chain{t: c.t, w: jw, signer: c.signer, world: c.world}
 }
 
 // Name returns the chain's name.
