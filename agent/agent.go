@@ -49,10 +49,11 @@ type Config struct {
 	Outbox    *outbox.Outbox
 	Unsealed  []outbox.Spooled // what outbox.Open recovered
 	Publisher Publisher
-	Rivals    Rivals    // to see with what a hub contradicts a segment; nil: a fork is only logged and nothing renewed
-	Heads     Heads     // may be nil
-	Hubs      *Hubs     // told by the publisher how each hub answers
-	Receipts  *Receipts // may be nil
+	Rivals    Rivals               // to see with what a hub contradicts a segment; nil: a fork is only logged and nothing renewed
+	Heads     Heads                // may be nil
+	Hubs      *Hubs                // told by the publisher how each hub answers
+	Receipts  *Receipts            // may be nil
+	Tap       func([]edge.Reading) // gets what each sensor gives, as it is read; it must not block. nil: nobody does
 	Logger    *slog.Logger
 }
 
@@ -85,6 +86,9 @@ func New(c Config) (*Agent, error) {
 		emit := func(samples []edge.Sample) edge.Instant {
 			m := a.stamp(p.Name, samples)
 			b.offer(m)
+			if c.Tap != nil {
+				c.Tap(m.readings)
+			}
 			return m.readings[0].At
 		}
 		a.samplers = append(a.samplers, newSampler(p, emit, c.Logger))

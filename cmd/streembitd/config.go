@@ -36,6 +36,7 @@ type config struct {
 	Store    storeConfig    `toml:"store"`
 	Streams  []streamConfig `toml:"stream"`
 	Sensors  []sensorConfig `toml:"sensor"`
+	Rules    []ruleConfig   `toml:"rule"`
 
 	level slog.Level // what Log says
 	path  string     // of the file …
@@ -205,7 +206,11 @@ func (c *config) check() error {
 	if err := c.checkStreams(); err != nil {
 		return err
 	}
-	return c.checkSensors()
+	if err := c.checkSensors(); err != nil {
+		return err
+	}
+	_, err := c.parseRules()
+	return err
 }
 
 func (c *config) checkUplink() error {

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/agent"
+	"github.com/streembit/edge/agent/rules"
 	"github.com/streembit/edge/cmd/internal/cli"
 	"github.com/streembit/edge/fleet"
 	"github.com/streembit/edge/hal"
@@ -65,9 +66,10 @@ type program struct {
 	roles   []string     // that run
 	agent   *agent.Agent // nil unless device
 	directing
-	board   *hal.Board   // nil unless device
-	store   *store.Store // nil unless hub
-	desk    *desk        // nil unless hub
+	rules   *rules.Engine // nil without rules
+	board   *hal.Board    // nil unless device
+	store   *store.Store  // nil unless hub
+	desk    *desk         // nil unless hub
 	node    *p2p.Node
 	repair  *repair.Repairer // nil unless hub
 	said    hubWords

@@ -76,7 +76,7 @@ func (p *program) openNode(ctx context.Context) error {
 		}
 	}
 	if p.directs() {
-		o.Direct = &p.sessions
+		o.Direct, o.Reachable = &p.sessions, true
 		if o.Listen == nil && p.store == nil {
 			o.Listen = directListen()
 		}
@@ -117,6 +117,9 @@ func (p *program) openAgent(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := p.openRules(); err != nil {
+		return err
+	}
 	publisher := transport.NewPublisher(p.node, p.members.get)
 	p.opened(closerFunc(publisher.Close))
 	hubs := agent.NewHubs(p.logger.With("part", "agent"))
@@ -124,7 +127,7 @@ func (p *program) openAgent(ctx context.Context) error {
 	c := agent.Config{
 		Boot: boot, Clock: clock, Probes: probes,
 		Streams: p.streams(), Readers: func(s string) ([]journal.Reader, error) { return p.members.get().Readers(p.key.ID(), s) },
-		Outbox: box, Unsealed: unsealed, Publisher: gate{publisher, p.members, p.doubtful}, Rivals: p.node, Heads: p.node, Hubs: hubs, Logger: p.logger.With("part", "agent"),
+		Outbox: box, Unsealed: unsealed, Publisher: gate{publisher, p.members, p.doubtful}, Rivals: p.node, Heads: p.node, Hubs: hubs, Tap: p.tap(), Logger: p.logger.With("part", "agent"),
 	}
 	if p.cfg.Uplink.Metered {
 		c.Publisher = gate{transport.NewMetered(publisher, p.node, time.Duration(p.cfg.Uplink.Gather), p.logger.With("part", "uplink")), p.members, p.doubtful}
