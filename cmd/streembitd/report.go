@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/streembit/edge/agent"
+	"github.com/streembit/edge/agent/rules"
 	"github.com/streembit/edge/transport/p2p"
 )
 
@@ -23,6 +24,7 @@ type status struct {
 	Hubs    int            `json:"enrolled_hubs"`
 	Device  *agent.Status  `json:"device,omitempty"`
 	Buses   []busStatus    `json:"buses,omitempty"` // of a device's board
+	Rules   []rules.Status `json:"rules,omitempty"`
 	Store   *storeStatus   `json:"store,omitempty"`
 	Repair  *repairStatus  `json:"repair,omitempty"` // of a hub
 
@@ -75,6 +77,9 @@ func (p *program) status() status {
 		a := p.agent.Status()
 		s.Device, s.Buses = &a, busesOf(p.board)
 	}
+	if p.rules != nil {
+		s.Rules = p.rules.Status()
+	}
 	if p.store != nil {
 		s.Store = storeStatusOf(p.store, f)
 	}
@@ -97,6 +102,7 @@ func (s status) print(out io.Writer) {
 	if s.Device != nil {
 		printDevice(out, s.Device)
 		printBuses(out, s.Buses)
+		printRules(out, s.Rules)
 	}
 	if s.Store != nil {
 		printStore(out, s.Store)

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -45,7 +46,12 @@ func (c *config) parseRules() ([]rules.Rule, error) {
 		}
 		sources = append(sources, rules.Source{Name: s.Name, Measures: d.Measures, Outputs: d.Actions})
 	}
-	return out, rules.Check(out, sources)
+	for i := range out {
+		if err := rules.Check(out[:i+1], sources); err != nil {
+			return nil, &faultyEntry{"rule", i, "do", err}
+		}
+	}
+	return out, nil
 }
 
 // evRule is the audit event of what a rule has done, or could not.
@@ -69,6 +75,23 @@ func (p *program) openRules() error {
 		}})
 	p.opened(p.rules)
 	return nil
+}
+
+func printRules(out io.Writer, all []rules.Status) {
+	for _, r := range all {
+		times := "times"
+		if r.Fired == 1 {
+			times = "time"
+		}
+		fmt.Fprintf(out, "rule %s: %s", r.Name, r.State)
+		if r.Fired > 0 {
+			fmt.Fprintf(out, " %d %s, last %s", r.Fired, times, ago(r.Last))
+		}
+		fmt.Fprintln(out)
+		if r.Error != "" {
+			fmt.Fprintf(out, "ALARM: rule %s: %s\n", r.Name, r.Error)
+		}
+	}
 }
 
 // tap is what the agent hands readings to; nil without rules.
