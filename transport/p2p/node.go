@@ -19,6 +19,8 @@ import (
 
 	dht "github.com/libp2p/go-libp2p-kad-dht"
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
+	ma "github.com/multiformats/go-multiaddr"
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 
@@ -108,6 +110,7 @@ type Node struct {
 	misses map[edge.ID]miss
 	places places
 
+	sightings sightings
 	listening atomic.Bool
 
 	headDue map[journal.Chain]time.Time // when this hub may put a head again for a metered device
@@ -127,8 +130,8 @@ func New(ctx context.Context, o Options) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{lifetime: newLifetime(), o: o, self: o.Signer.ID(), log: o.Logger, lanes: map[edge.ID]*lane{}, misses: map[edge.ID]miss{}, headDue: map[journal.Chain]time.Time{},
-		places: places{lost: make(chan struct{}, 1), until: map[edge.ID]time.Time{}},
-		taken:  semaphore.NewWeighted(maxTaken), serving: readings{all: map[*reading]struct{}{}},
+		sightings: sightings{all: map[network.Conn]ma.Multiaddr{}}, places: places{lost: make(chan struct{}, 1), until: map[edge.ID]time.Time{}},
+		taken: semaphore.NewWeighted(maxTaken), serving: readings{all: map[*reading]struct{}{}},
 		repairs: repairs{places: semaphore.NewWeighted(repairPlaces), by: map[edge.ID]int{}},
 		marks:   marks{store: o.Store, seen: map[journal.Chain]transport.Head{}}, things: thingMarks{seen: map[edge.ID]described{}},
 		meetings: meetings{again: map[network.Conn]bool{}},
@@ -203,6 +206,10 @@ func (n *Node) start() error {
 	}
 	if n.o.Direct != nil {
 		n.host.SetStreamHandler(directProtocol, n.serveDirect)
+	}
+	ping.NewPingService(n.host)
+	if err := n.watchSightings(n.life); err != nil {
+		return err
 	}
 	if err := n.startDHT(); err != nil {
 		return err
