@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/streembit/edge"
@@ -19,9 +20,14 @@ import (
 type need struct {
 	what   string // command; "" = being a member is enough
 	stream string // or, where it changes nothing, reading this stream
+
+	reads []string // a watch: reading one of these streams, and nothing else
 }
 
 func (n need) met(f *fleet.Fleet, who, device edge.ID) bool {
+	if n.reads != nil {
+		return slices.ContainsFunc(n.reads, func(stream string) bool { return f.May(who, fleet.Read, device, stream) })
+	}
 	return n.what == "" || f.May(who, fleet.Command, device, n.what) || n.stream != "" && f.May(who, fleet.Read, device, n.stream)
 }
 
@@ -46,7 +52,7 @@ func (c *session) find(q *ask) (target, *Refusal) {
 		case !ok:
 			return target{}, refuse(NotThere, "this device has no property %.80q", q.Name)
 		case q.Op == Get:
-			return target{need: need{q.Name, p.Stream}}, nil
+			return target{need: need{what: q.Name, stream: p.Stream}}, nil
 		case p.ReadOnly:
 			return target{}, refuse(NotThere, "%s can be read and not set", q.Name)
 		}
@@ -57,6 +63,9 @@ func (c *session) find(q *ask) (target, *Refusal) {
 			return target{}, refuse(NotThere, "this device has no action %.80q", q.Name)
 		}
 		return target{need: need{what: q.Name}, input: a.Input, acts: !a.Safe, signed: a.Signed, also: a.Streams}, nil
+	}
+	if q.Op == Watch {
+		return c.findWatch(d, q)
 	}
 	return target{}, refuse(BadRequest, "operation %d is unknown here", q.Op)
 }
@@ -161,11 +170,15 @@ func (c *session) look(ctx context.Context, q *ask) Outcome {
 		return outcomeOf(ctx, nil, err)
 	}
 	c.mu.Lock()
-	known := c.told[q.Name]
-	c.told[q.Name] = true
+	key := q.Op.String() + " " + q.Name
+	known := c.told[key]
+	c.told[key] = true
 	c.mu.Unlock()
 	if !known {
 		c.s.o.Audit.Called(c.act(q))
+	}
+	if q.Op == Watch {
+		return outcomeOf(ctx, nil, c.watch(ctx, q))
 	}
 	v, err := c.s.o.Doer.Do(ctx, &Order{Peer: c.peer, ID: q.ID, Op: q.Op, Name: q.Name, Value: q.Value, c: c})
 	return outcomeOf(ctx, v, err)

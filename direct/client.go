@@ -34,6 +34,8 @@ type Request struct {
 	Sign     bool                            // singly, as destructive actions want it
 	Progress func(done float64, text string) // may be nil; done below 0 = not known. It must not wait for the session
 	Data     io.Writer                       // where what is streamed goes; nil = away
+
+	live func(Live) // of a watch
 }
 
 // DefaultDeadline is that of a request whose context has none.
@@ -172,6 +174,8 @@ func (s *Session) take(kind byte, body []byte) error {
 			_, w.bad = w.r.Data.Write(d.Part)
 		}
 		return nil
+	case kindWatched:
+		return s.takeWatched(body)
 	case kindEnd:
 		return s.farewell(body)
 	}

@@ -69,10 +69,11 @@ const (
 	Get      Op = 2 // read a property
 	Set      Op = 3 // write a property
 	Call     Op = 4 // invoke an action
+	Watch    Op = 5 // follow readings as they are taken
 )
 
 func (o Op) String() string {
-	if s, ok := map[Op]string{Describe: "describe", Get: "get", Set: "set", Call: "call"}[o]; ok {
+	if s, ok := map[Op]string{Describe: "describe", Get: "get", Set: "set", Call: "call", Watch: "watch"}[o]; ok {
 		return s
 	}
 	return fmt.Sprintf("operation %d", o)

@@ -23,6 +23,7 @@ const (
 	kindResult   = 'R' // device: result
 	kindProgress = 'P' // device: progress
 	kindData     = 'D' // device: data
+	kindWatched  = 'W' // device: watched
 	kindAlive    = 'K' // device: nothing
 	kindEnd      = 'E' // device: ending
 )

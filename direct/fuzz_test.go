@@ -63,12 +63,14 @@ func FuzzServe(f *testing.F) {
 		frame(f, 'Q', []any{id, 4, "reboot", 5000, nil, []byte{1, 2, 3}}),
 		append(frame(f, 'Q', []any{id, 3, "relay/switch", 5000, false, []byte{}}), frame(f, 'Q', []any{id, 3, "relay/switch", 5000, false, []byte{}})...),
 		append(frame(f, 'Q', []any{id, 1, "", 5000, nil, []byte{}}), frame(f, 'C', id)...),
+		frame(f, 'Q', []any{id, 5, "", 5000, map[string]any{"run": "00", "next": 3}, []byte{}}), frame(f, 'Q', []any{id, 5, "air/temperature", 5000, nil, []byte{}}),
 		{0, 0, 0, 1, 'Q'}, {0xff, 0xff, 0xff, 0xff},
 	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
-		w := newWorld(t, func(o *direct.Options) { o.Acts = 1000; o.AtOnce = 1000 })
+		w, feed := watchable(t, 16, func(o *direct.Options) { o.Acts = 1000; o.AtOnce = 1000 })
+		take(feed, 1, 2) // which the operator may not read
 		s := &tape{in: bytes.NewReader(in), ended: make(chan struct{}), opened: func(h hello) []byte { return frame(t, 'O', []any{1, h.Nonce}) }}
 		w.grantRelay()
 		_ = w.server.Serve(context.Background(), s, stranger.ID())

@@ -81,6 +81,8 @@ type Options struct {
 	Ledger Ledger
 	Audit  Recorder
 	Logger *slog.Logger
+	Feed   Feed           // may be nil: then nothing can be watched
+	Boot   journal.BootID // that the feed's readings count from
 
 	Life     time.Duration // of a session. 0 = 1 h
 	Idle     time.Duration // after which a session that asks for nothing ends. 0 = 10 min

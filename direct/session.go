@@ -245,8 +245,8 @@ func (c *session) review(f *fleet.Fleet) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for a := range c.asks {
-		if a.need.what != "" && !a.need.met(f, c.peer, c.s.o.Self) {
-			a.end(refuse(NoRight, "the right to %s was taken while it was under way", a.q.Name))
+		if !a.need.met(f, c.peer, c.s.o.Self) {
+			a.end(refuse(NoRight, "the right to %s %s was taken while it was under way", a.q.Op, a.q.Name))
 		}
 	}
 }

@@ -77,7 +77,7 @@ func (d *Description) addSensor(s Sensor) {
 		name := s.Name + "/" + q.Name
 		v := schemaOf(q)
 		v.Description, v.ReadOnly = s.Doc, !slices.Contains(s.Outputs, q)
-		d.Properties[name] = property(name, Property{Schema: v, Stream: s.Stream})
+		d.Properties[name] = property(name, Property{Schema: v, Stream: s.Stream, Observable: true})
 	}
 	for _, q := range s.Outputs {
 		name := s.Name + "/" + q.Name
@@ -98,6 +98,9 @@ func property(name string, p Property) Property {
 	ops := []string{"readproperty"}
 	if !p.ReadOnly {
 		ops = append(ops, "writeproperty")
+	}
+	if p.Observable {
+		ops = append(ops, "observeproperty", "unobserveproperty")
 	}
 	p.Forms = []Form{{Href: "properties/" + name, ContentType: contentCBOR, Op: ops}}
 	return p

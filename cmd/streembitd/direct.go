@@ -18,6 +18,7 @@ import (
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/agent"
 	"github.com/streembit/edge/agent/command"
+	"github.com/streembit/edge/agent/live"
 	"github.com/streembit/edge/direct"
 	"github.com/streembit/edge/journal"
 	"github.com/streembit/edge/sensors/all"
@@ -41,6 +42,7 @@ type directing struct {
 	sensors  []sensorConfig // as the config says, whatever their settings
 	sessions sessions
 	recent   recentLog
+	feed     *live.Feed    // of what is taken
 	again    chan struct{} // holds one token when the program is to start anew
 }
 
@@ -112,7 +114,7 @@ func (p *program) openDirect(clock *agent.Clock, boot journal.BootID) error {
 		return err
 	}
 	server, err := direct.NewServer(direct.Options{Self: p.key.ID(), Fleet: p.members.get, Thing: p.device.Thing, Doer: p.device, Ledger: ledger,
-		Audit: callRecord{p.record}, Logger: logger})
+		Audit: callRecord{p.record}, Logger: logger, Feed: p.feed, Boot: boot})
 	if err != nil {
 		return err
 	}

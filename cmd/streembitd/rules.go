@@ -94,14 +94,6 @@ func printRules(out io.Writer, all []rules.Status) {
 	}
 }
 
-// tap is what the agent hands readings to; nil without rules.
-func (p *program) tap() func([]edge.Reading) {
-	if p.rules == nil {
-		return nil
-	}
-	return p.rules.Offer
-}
-
 // ruleHands carries out what rules want: on this device as a command of its own, on others over sessions that stay open.
 type ruleHands struct {
 	p *program
