@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -52,6 +53,7 @@ func (p *program) actions() map[string]command.Action {
 		"self-test": {Action: thing.Action{Title: "test the device", Description: "reads every sensor, writes to the disk, looks at clock, outbox and hubs", Safe: true,
 			Output: &thing.Schema{Type: thing.Object}}, Do: p.selfTest},
 	}
+	maps.Copy(all, p.file.Actions(p.pushable()))
 	led, err := command.FindLED("/", p.cfg.Direct.LED)
 	switch {
 	case err == nil:

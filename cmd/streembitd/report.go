@@ -25,6 +25,7 @@ type status struct {
 	Device  *agent.Status  `json:"device,omitempty"`
 	Buses   []busStatus    `json:"buses,omitempty"` // of a device's board
 	Rules   []rules.Status `json:"rules,omitempty"`
+	Config  *configStatus  `json:"config,omitempty"` // that was pushed last
 	Store   *storeStatus   `json:"store,omitempty"`
 	Repair  *repairStatus  `json:"repair,omitempty"` // of a hub
 
@@ -73,6 +74,7 @@ func (p *program) status() status {
 	s := status{ID: p.key.ID().String(), Fleet: f.State().Name, Roles: p.roles, Version: version,
 		Addrs: p.node.Addrs(), Peers: p.node.Peers(), Hubs: len(f.Hubs())}
 	p.fleetStatus(&s)
+	s.Config = p.configStatus()
 	if p.agent != nil {
 		a := p.agent.Status()
 		s.Device, s.Buses = &a, busesOf(p.board)
@@ -99,6 +101,7 @@ func (s status) print(out io.Writer) {
 	fmt.Fprintf(out, "%s  fleet %s  roles %v  version %s\n", s.ID, s.Fleet, s.Roles, s.Version)
 	fmt.Fprintf(out, "network: %d connected, %d hubs enrolled, reachable at %v\n", len(s.Peers), s.Hubs, s.Addrs)
 	s.printFleet(out)
+	printConfig(out, s.Config)
 	if s.Device != nil {
 		printDevice(out, s.Device)
 		printBuses(out, s.Buses)

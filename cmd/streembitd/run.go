@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/agent"
+	"github.com/streembit/edge/agent/command"
 	"github.com/streembit/edge/agent/rules"
 	"github.com/streembit/edge/cmd/internal/cli"
 	"github.com/streembit/edge/fleet"
@@ -37,15 +38,11 @@ func newRunCommand() *cobra.Command {
 		Short: "Run the roles that the config names, in the foreground; without a fleet, wait to be taken into one",
 		Args:  cli.Args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := loadConfig(path)
+			file, cfg, err := openConfig(path)
 			if err != nil {
 				return err
 			}
-			err = serve(c.Context(), cfg, hubs, cli.Logger(os.Stderr, cfg.level))
-			if errors.Is(err, errRestart) && c.Context().Err() == nil {
-				return startAnew()
-			}
-			return err
+			return runner{file, cfg, hubs, cli.Logger(os.Stderr, cfg.level)}.run(c.Context())
 		},
 	}
 	c.Flags().StringVar(&path, "config", defaultConfig, "config file")
@@ -56,6 +53,7 @@ func newRunCommand() *cobra.Command {
 // program is what is open while streembitd runs, in the order of the data flow.
 type program struct {
 	cfg     config
+	file    *command.ConfigFile
 	hubs    []string // of the command line, for the enrolment
 	logger  *slog.Logger
 	clock   *wallClock
@@ -78,8 +76,8 @@ type program struct {
 }
 
 // serve waits for a fleet if there is none, opens everything, runs until ctx ends or a part fails, and closes in reverse order.
-func serve(ctx context.Context, cfg config, hubs []string, logger *slog.Logger) (err error) {
-	p := &program{cfg: cfg, hubs: hubs, doubt: make(chan struct{}, 1), directing: directing{again: make(chan struct{}, 1)}, clock: &wallClock{now: time.Now, synced: agent.KernelSynced}}
+func serve(ctx context.Context, cfg config, hubs []string, file *command.ConfigFile, logger *slog.Logger) (err error) {
+	p := &program{cfg: cfg, file: file, hubs: hubs, doubt: make(chan struct{}, 1), directing: directing{again: make(chan struct{}, 1)}, clock: &wallClock{now: time.Now, synced: agent.KernelSynced}}
 	logger = p.recent.with(logger, cfg.level)
 	p.logger = logger
 	if cfg.Clock == "always" {
@@ -113,6 +111,7 @@ func serve(ctx context.Context, cfg config, hubs []string, logger *slog.Logger) 
 		group.Go(func() error { return p.repair.Run(ctx) })
 	}
 	group.Go(func() error { return p.tellParts(ctx) })
+	group.Go(func() error { return p.tryConfig(ctx) })
 	if p.desk != nil {
 		group.Go(func() error { return p.desk.policy.run(ctx, p.desk) })
 		p.desk.policy.poke()
