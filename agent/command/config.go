@@ -147,7 +147,7 @@ func (w *pusher) set(_ context.Context, o *direct.Order) (any, error) {
 	}
 	w.p.Note(o.Peer, "written, on trial from the next start on: "+want)
 	o.After(w.p.Restart)
-	return map[string]any{"state": TrialOpen, "sha256": want}, nil
+	return map[string]any{"state": TrialReady, "sha256": want}, nil
 }
 
 func (w *pusher) state(context.Context, *direct.Order) (any, error) {
@@ -155,7 +155,7 @@ func (w *pusher) state(context.Context, *direct.Order) (any, error) {
 	if !known {
 		return map[string]any{"state": "none"}, nil
 	}
-	return map[string]any{"state": t.State, "sha256": t.NewHash, "why": fmt.Sprintf("%.2000s", t.Why), "by": t.By}, nil
+	return map[string]any{"state": t.Called(), "sha256": t.NewHash, "why": fmt.Sprintf("%.2000s", t.Why), "by": t.By}, nil
 }
 
 // writable says before anything is touched what keeps this program from replacing the file.

@@ -97,7 +97,7 @@ func TestConfig_Kept(t *testing.T) {
 	f, err := m.start()
 	ok(t, err)
 	v, err := push(f, oldConfig, newConfig)
-	if err != nil || v["state"] != command.TrialOpen || m.text(t) != newConfig {
+	if err != nil || v["state"] != command.TrialReady || m.text(t) != newConfig {
 		t.Fatalf("%v %v %q", v, err, m.text(t))
 	}
 	if _, trying := f.OnTrial(); trying {
@@ -367,7 +367,7 @@ func TestConfig_AskedTwice(t *testing.T) {
 	ok(t, f.RollBack("it does not come back"))
 	s := open(winner)
 	v, err := s.Do(t.Context(), sets[winner.ID()])
-	if got, _ := v.(map[string]any); err != nil || got["state"] != command.TrialOpen {
+	if got, _ := v.(map[string]any); err != nil || got["state"] != command.TrialReady {
 		t.Errorf("asked again after the restart: %v %v", v, err)
 	}
 	_ = s.Close()

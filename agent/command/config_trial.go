@@ -18,6 +18,7 @@ import (
 // The states of a trial.
 const (
 	TrialOpen   = "on trial"
+	TrialReady  = "written" // how an open one is called before the program was started with it
 	TrialKept   = "kept"
 	TrialBack   = "rolled back"
 	TrialNever  = "not taken"       // the program ended before the new file was in place
@@ -110,6 +111,14 @@ func (f *ConfigFile) resume() error {
 		return f.RollBack("the machine was started anew while it was on trial: a power cut, or it does not run with this config")
 	}
 	return f.RollBack(fmt.Sprintf("the program was ended within %s of its start, before it was back", (time.Duration(ms-t.Started) * time.Millisecond).Round(time.Second)))
+}
+
+// Called is the state as people see it.
+func (t Trial) Called() string {
+	if t.State == TrialOpen && t.Started == 0 {
+		return TrialReady
+	}
+	return t.State
 }
 
 // begin replaces the file, in an order in which every cut leaves the old file, or the new one on trial.

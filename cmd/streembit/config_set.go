@@ -117,6 +117,9 @@ func (c *configuring) swap(ctx context.Context, r *reacher, g fleet.Grant, v pus
 	for lost(err) && pause(limit) {
 		_, err = c.ask(limit, r, g, q)
 	}
+	if direct.ReasonOf(err) == direct.Unknown { // the device was ended in the middle of it: its state says what came of it
+		err = nil
+	}
 	event := audit.Event{Event: evCall, What: g.Member.String(), Detail: command.ConfigSet + " " + v.SHA256}
 	if err != nil {
 		event.Detail += ": " + err.Error()
@@ -155,7 +158,9 @@ func (c *configuring) await(ctx context.Context, r *reacher, g fleet.Grant, p *p
 		case err != nil:
 			p.live(g.Name, "%s: not back yet", time.Since(began).Round(time.Second))
 		case textOf(got, "sha256") != v.SHA256:
-			return v, fmt.Errorf("%s had another config pushed meanwhile", g.Name)
+			return v, fmt.Errorf("%s was ended before it took the config, or somebody pushed another one meanwhile", g.Name)
+		case state == command.TrialReady:
+			p.live(g.Name, "%s: it is about to start anew", time.Since(began).Round(time.Second))
 		case state == command.TrialOpen:
 			p.live(g.Name, "%s: it is back, and on trial", time.Since(began).Round(time.Second))
 		default:

@@ -172,13 +172,13 @@ func (r callRecord) Refused(a direct.Act, why error) {
 	r.refused(evBadCall, a.Peer.String(), a.Name, fmt.Errorf("%s: %w", a.Op, why))
 }
 
-// callText is what is called; of a request that was signed singly also the record, so that anybody can prove who wanted it.
+// callText is what is called; of a request that was signed singly the record, which holds the value too, so that anybody can prove who wanted it.
 func callText(a direct.Act) string {
 	text := a.Op.String() + " " + a.ID.String()
 	if a.Repeat {
 		text = "told again: " + text
 	}
-	if a.Value != nil {
+	if a.Value != nil && len(a.Signed) == 0 { // a line has room for one of them
 		if v, err := json.Marshal(a.Value); err == nil && len(v) <= maxCallText {
 			text += " " + string(v)
 		}

@@ -202,7 +202,7 @@ func (p *program) configStatus() *configStatus {
 	if !known {
 		return nil
 	}
-	return &configStatus{State: t.State, SHA256: t.NewHash, By: t.By, Why: t.Why}
+	return &configStatus{State: t.Called(), SHA256: t.NewHash, By: t.By, Why: t.Why}
 }
 
 func printConfig(out io.Writer, c *configStatus) {

@@ -73,10 +73,19 @@ func keyLine(text []byte, err error) int {
 			continue
 		}
 		all := lines(text)
-		for _, k := range []entryKey{{m[1], -1, m[2]}, {"", 0, m[1]}, {m[2], -1, ""}, {"", 0, m[2]}} {
+		for _, k := range []entryKey{{m[1], -1, m[2]}, {"", 0, m[1]}, {"", 0, m[2]}} {
 			if line := all[k]; line > 0 && (k.table != "" || k.key != "") {
 				return line
 			}
+		}
+		first := 0 // of a table as a whole: its first key
+		for k, line := range all {
+			if k.table == m[2] && m[1] == "" && (first == 0 || line < first) {
+				first = line
+			}
+		}
+		if first > 0 {
+			return first
 		}
 	}
 	return 0
