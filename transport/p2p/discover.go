@@ -14,17 +14,13 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/net/ipv4"
 	"golang.org/x/time/rate"
 
 	"github.com/streembit/edge"
 )
 
-// Discovery on a LAN: multicast DNS (RFC 6762) with the record names of DNS-SD (RFC 6763), IPv4 only. An unclaimed device answers, whoever looks asks from a
-// port of its own and gets the answers there. It is a hint and proves nothing: an offer goes to a key, and the handshake proves the key.
-func mdnsGroup() *net.UDPAddr { return &net.UDPAddr{IP: net.IPv4(224, 0, 0, 251), Port: mdnsPort} }
-
-const mdnsPort = 5353
+// Discovery on a LAN: multicast DNS (RFC 6762) with the record names of DNS-SD (RFC 6763). An unclaimed device answers, whoever looks asks from a port of its own
+// and gets the answers there. It is a hint and proves nothing: an offer goes to a key, and the handshake proves the key. Members find each other alike: discoverlan.go.
 
 const (
 	askEvery  = time.Second      // while looking
@@ -32,75 +28,65 @@ const (
 	maxFound  = 256              // devices that one Discover returns
 )
 
-// lookable returns the interfaces on which devices may be: all that are up and have an IPv4 address, loopback for those on this machine.
-func lookable() ([]net.Interface, error) {
-	all, err := net.Interfaces()
-	if err != nil {
-		return nil, fmt.Errorf("p2p: listing network interfaces: %w", err)
-	}
-	return slices.DeleteFunc(all, func(i net.Interface) bool {
-		return i.Flags&net.FlagUp == 0 || i.Flags&(net.FlagMulticast|net.FlagLoopback) == 0 || len(prefixes(i)) == 0
-	}), nil
-}
+// responder answers questions on the LAN. It returns false if a packet is none for it; single: the answer goes to the asker alone.
+type responder func(packet []byte, index int, single bool) (answer []byte, ok bool)
 
-func prefixes(i net.Interface) []*net.IPNet {
-	addrs, err := i.Addrs()
-	if err != nil {
-		return nil
-	}
-	var out []*net.IPNet
-	for _, a := range addrs {
-		if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil {
-			out = append(out, n)
-		}
-	}
-	return out
-}
-
-// announcement answers those that look for devices.
+// announcement answers those that ask.
 type announcement struct {
-	conn  *net.UDPConn
-	self  func() Found
+	conns []groupConn
+	reply responder
 	log   *slog.Logger
-	rate  *rate.Limiter // answers, all together
 	stop  context.CancelFunc
 	tasks sync.WaitGroup
 }
 
-// announce answers until it is closed. self is asked for each answer.
-func announce(ctx context.Context, self func() Found, log *slog.Logger) (io.Closer, error) {
-	ifs, err := lookable()
-	if err != nil || len(ifs) == 0 {
-		return nil, fmt.Errorf("p2p: announcing: %w", errors.Join(errors.New("no network"), err))
-	}
-	conn, err := net.ListenMulticastUDP("udp4", &ifs[0], mdnsGroup()) // shares the port with other responders
+// announce answers until it is closed.
+func announce(ctx context.Context, reply responder, log *slog.Logger) (io.Closer, error) {
+	conns, err := listenGroups()
 	if err != nil {
 		return nil, fmt.Errorf("p2p: announcing: %w", err)
 	}
-	a := &announcement{conn: conn, self: self, log: log, rate: rate.NewLimiter(10, 20)}
-	pc := ipv4.NewPacketConn(conn)
-	if err := errors.Join(pc.SetControlMessage(ipv4.FlagInterface, true), pc.SetMulticastLoopback(true)); err != nil {
-		return nil, fmt.Errorf("p2p: announcing: %w", errors.Join(err, conn.Close()))
-	}
+	a := &announcement{conns: conns, reply: reply, log: log}
 	ctx, a.stop = context.WithCancel(ctx)
-	a.tasks.Go(func() { a.joinAll(ctx, pc) })
-	a.tasks.Go(func() { a.serve(pc) })
+	for _, c := range conns {
+		a.tasks.Go(func() { a.serve(c) })
+	}
+	a.tasks.Go(func() { a.joinAll(ctx) })
 	return a, nil
+}
+
+// announceNewcomer answers those that look for unclaimed devices. self is asked for each answer.
+func announceNewcomer(ctx context.Context, self func() Found, log *slog.Logger) (io.Closer, error) {
+	pace := rate.NewLimiter(10, 20) // answers, all together
+	return announce(ctx, func(packet []byte, _ int, single bool) ([]byte, bool) {
+		query, err := parseLook(packet)
+		if err != nil || !pace.Allow() {
+			return nil, false
+		}
+		answer, err := query.answer(self(), single)
+		if err != nil {
+			log.Debug("not announced", "err", err)
+		}
+		return answer, err == nil
+	}, log)
 }
 
 // Close ends it and waits.
 func (a *announcement) Close() error {
 	a.stop()
-	err := a.conn.Close()
+	var errs []error
+	for _, c := range a.conns {
+		errs = append(errs, c.Close())
+	}
 	a.tasks.Wait()
-	if err != nil {
+	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("p2p: ending announcement: %w", err)
 	}
 	return nil
 }
 
 // joinAll listens on every network there is, those that come up later included.
-func (a *announcement) joinAll(ctx context.Context, pc *ipv4.PacketConn) {
+func (a *announcement) joinAll(ctx context.Context) {
 	t := time.NewTicker(joinEvery)
 	defer t.Stop()
 	for {
@@ -109,7 +95,9 @@ func (a *announcement) joinAll(ctx context.Context, pc *ipv4.PacketConn) {
 			a.log.Debug("networks not listed", "err", err)
 		}
 		for _, i := range ifs {
-			_ = pc.JoinGroup(&i, mdnsGroup()) // fails where it has joined already
+			for _, c := range a.conns {
+				_ = c.join(i) // fails where it has joined already
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -119,70 +107,46 @@ func (a *announcement) joinAll(ctx context.Context, pc *ipv4.PacketConn) {
 	}
 }
 
-func (a *announcement) serve(pc *ipv4.PacketConn) {
+func (a *announcement) serve(c groupConn) {
 	buf := make([]byte, maxDNS)
 	for {
-		n, cm, from, err := pc.ReadFrom(buf)
+		n, index, src, err := c.read(buf)
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		src, ok := from.(*net.UDPAddr)
-		if err != nil || !ok || cm == nil || !onLink(src.IP, cm.IfIndex) {
+		if err != nil || src == nil || !onLink(src.IP, index) {
 			continue
 		}
-		query, err := parseLook(buf[:n])
-		if err != nil || !a.rate.Allow() {
-			continue
-		}
-		answer, err := query.answer(a.self(), src.Port != mdnsPort)
-		if err != nil {
-			a.log.Debug("not announced", "err", err)
+		answer, ok := a.reply(buf[:n], index, src.Port != mdnsPort)
+		if !ok {
 			continue
 		}
 		to := src
 		if src.Port == mdnsPort { // a full responder: it listens to the group
-			to = mdnsGroup()
+			to = c.group()
 		}
-		if _, err := pc.WriteTo(answer, &ipv4.ControlMessage{IfIndex: cm.IfIndex}, to); err != nil {
+		if err := c.send(answer, index, to); err != nil {
 			a.log.Debug("not announced", "to", to, "err", err)
 		}
 	}
 }
 
-// onLink keeps answers from going to where a forged address points (RFC 6762 section 11).
-func onLink(ip net.IP, index int) bool {
-	i, err := net.InterfaceByIndex(index)
-	return err == nil && slices.ContainsFunc(prefixes(*i), func(p *net.IPNet) bool { return p.Contains(ip) })
-}
-
 // Discover looks for unclaimed devices on the LANs of this machine until ctx ends, and returns those found, by key; two seconds find nearly all. The end of
 // ctx is no error.
 func Discover(ctx context.Context) ([]Found, error) {
-	conn, err := net.ListenUDP("udp4", nil)
+	question, err := look()
 	if err != nil {
-		return nil, fmt.Errorf("p2p: looking for devices: %w", err)
-	}
-	defer conn.Close()
-	var asking sync.WaitGroup
-	defer asking.Wait()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Now()) })()
-	sent := make(chan error, 1)
-	asking.Go(func() { lookAround(ctx, conn, sent) })
-	if err := <-sent; err != nil {
 		return nil, err
 	}
 	found := map[edge.ID]Found{}
-	buf := make([]byte, maxDNS)
-	for ctx.Err() == nil && len(found) < maxFound {
-		n, _, err := conn.ReadFrom(buf)
-		if err != nil {
-			continue // the deadline that the end of ctx sets; nothing else fails a bound socket for long
-		}
-		if f, err := parseFound(buf[:n]); err == nil {
+	err = inquire(ctx, askEvery, func() ([]byte, error) { return question, nil }, func(packet []byte, _ int) bool {
+		if f, err := parseFound(packet); err == nil {
 			found[f.ID] = f
 		}
+		return len(found) < maxFound
+	})
+	if err != nil {
+		return nil, fmt.Errorf("p2p: looking for devices: %w", err)
 	}
 	out := make([]Found, 0, len(found))
 	for _, f := range found {
@@ -192,45 +156,74 @@ func Discover(ctx context.Context) ([]Found, error) {
 	return out, nil
 }
 
-// lookAround asks on every network again and again; sent gets the outcome of the first time.
-func lookAround(ctx context.Context, conn *net.UDPConn, sent chan<- error) {
-	pc := ipv4.NewPacketConn(conn)
-	t := time.NewTicker(askEvery)
+// inquire asks on every network again and again, one question for each packet, and gives what comes to heard, one after the other, until that returns false or ctx ends.
+// An error says that no network takes the question.
+func inquire(ctx context.Context, every time.Duration, question func() ([]byte, error), heard func(packet []byte, index int) bool) error {
+	conns, err := askingConns()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
+	defer cancel()
+	var one sync.Mutex // heard
+	for _, c := range conns {
+		defer func() { _ = c.Close() }() // ends listen
+		tasks.Go(func() { listen(ctx, c, &one, heard, cancel) })
+	}
+	t := time.NewTicker(every)
 	defer t.Stop()
-	for {
-		err := lookOnce(pc)
-		if sent != nil {
-			sent <- err
-			sent = nil
+	for first := true; ; first = false {
+		if err := askOnce(conns, question); err != nil && first {
+			return err
 		}
 		select {
 		case <-ctx.Done():
-			return
+			one.Lock()
+			defer one.Unlock()
+			return nil
 		case <-t.C:
 		}
 	}
 }
 
-func lookOnce(pc *ipv4.PacketConn) error {
-	query, err := look()
-	if err != nil {
-		return err
+func listen(ctx context.Context, c groupConn, one *sync.Mutex, heard func([]byte, int) bool, end func()) {
+	buf := make([]byte, maxDNS)
+	for ctx.Err() == nil {
+		n, index, src, err := c.read(buf)
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil || src == nil || !onLink(src.IP, index) {
+			continue // nothing fails a bound socket for long
+		}
+		one.Lock()
+		if ctx.Err() == nil && !heard(buf[:n], index) {
+			end()
+		}
+		one.Unlock()
 	}
+}
+
+func askOnce(conns []groupConn, question func() ([]byte, error)) error {
 	ifs, err := lookable()
 	asked, errs := 0, []error{err}
 	for _, i := range ifs {
-		err := pc.SetMulticastInterface(&i)
-		if err == nil {
-			_, err = pc.WriteTo(query, nil, mdnsGroup())
-		}
-		if err == nil {
-			asked++
-		} else {
-			errs = append(errs, fmt.Errorf("%s: %w", i.Name, err))
+		for _, c := range conns {
+			packet, err := question()
+			if err != nil {
+				return err
+			}
+			if err := c.ask(packet, i); err != nil {
+				errs = append(errs, err)
+			} else {
+				asked++
+			}
 		}
 	}
 	if asked == 0 {
-		return fmt.Errorf("p2p: looking for devices: no network takes the question: %w", errors.Join(errs...))
+		return fmt.Errorf("no network takes the question: %w", errors.Join(errs...))
 	}
 	return nil
 }

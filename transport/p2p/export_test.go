@@ -5,7 +5,10 @@ package p2p
 import (
 	"bufio"
 	"io"
+	"log/slog"
 	"time"
+
+	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/fleet"
@@ -56,4 +59,23 @@ func (n *Node) Visited(id edge.ID) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.visits[peerID(id)] != nil
+}
+
+// Question makes a member's question on the LAN, as who asks does.
+func Question(f *fleet.Fleet, member edge.ID) (packet []byte, name string, err error) {
+	return lanQuestion(f.ID(), member)
+}
+
+// ParseLANQuestion and ParseLANAnswer are what a member reads of anybody on the LAN.
+var (
+	ParseLANQuestion = parseLANQuestion
+	ParseLANAnswer   = parseLANAnswer
+	LANAnswer        = lanAnswer
+)
+
+// LANResponder is a member's answers to packets that come from another port than the group's, on network index.
+func LANResponder(f *fleet.Fleet, self edge.ID, addrs []string) (func(packet []byte, index int) ([]byte, bool), error) {
+	parsed, err := parseAddrs(addrs)
+	r := lanResponder(f.ID, self, func() []ma.Multiaddr { return parsed }, slog.New(slog.DiscardHandler))
+	return func(packet []byte, index int) ([]byte, bool) { return r(packet, index, true) }, err
 }

@@ -17,6 +17,7 @@ import (
 	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/streembit/edge"
+	"github.com/streembit/edge/fleet"
 )
 
 // Mapping is what lies between a node and those that it connects to.
@@ -44,6 +45,18 @@ type NetReport struct {
 	UDP      Mapping    `json:"udp"`
 	TCP      Mapping    `json:"tcp"`
 	Relays   []edge.ID  `json:"relays"` // hubs through which the node can be reached
+	Hubs     []HubLink  `json:"hubs"`   // connections to hubs
+	Serves   bool       `json:"serves"` // it is a hub itself
+	LAN      bool       `json:"lan"`    // members on the local network find it by multicast DNS
+}
+
+// HubLink is an open connection to a hub.
+type HubLink struct {
+	Hub      edge.ID       `json:"hub"`
+	Addr     string        `json:"addr"`
+	Protocol string        `json:"protocol"` // QUIC or TCP
+	Latency  time.Duration `json:"latency_ns,omitempty"`
+	Relays   bool          `json:"relays"` // the node has a place at its relay
 }
 
 // sightings are what hubs say of this node's addresses.
@@ -87,7 +100,8 @@ func (s *sightings) add(c network.Conn, seen ma.Multiaddr) {
 
 // NetReport says how the node stands in the network now.
 func (n *Node) NetReport() NetReport {
-	r := NetReport{Relays: n.Relays(), UDP: MappingUnknown, TCP: MappingUnknown}
+	r := NetReport{Relays: n.Relays(), UDP: MappingUnknown, TCP: MappingUnknown, LAN: n.lan != nil, Serves: n.o.Store != nil}
+	r.Hubs = n.hubLinks(r.Relays)
 	for _, a := range n.parts.swarm.ListenAddresses() {
 		if !relayed(a) {
 			r.Listen = append(r.Listen, a.String())
@@ -116,6 +130,22 @@ func (n *Node) NetReport() NetReport {
 	}
 	slices.SortFunc(r.Observed, func(a, b Observed) int { return strings.Compare(a.Own+a.Seen, b.Own+b.Seen) })
 	return r
+}
+
+func (n *Node) hubLinks(places []edge.ID) (out []HubLink) {
+	f := n.o.Fleet()
+	for _, p := range n.Peers() {
+		if !p.Direct || !f.Is(p.ID, fleet.Hub) {
+			continue
+		}
+		l := HubLink{Hub: p.ID, Addr: p.Addr, Protocol: "TCP", Latency: p.Latency, Relays: slices.Contains(places, p.ID)}
+		if strings.Contains(p.Addr, "/quic-v1") {
+			l.Protocol = "QUIC"
+		}
+		out = append(out, l)
+	}
+	slices.SortFunc(out, func(a, b HubLink) int { return strings.Compare(a.Hub.String()+a.Addr, b.Hub.String()+b.Addr) })
+	return out
 }
 
 // endpoint returns the protocol and the outer address of a sighting.
@@ -150,8 +180,14 @@ func mapping(own []ma.Multiaddr, seen ma.Multiaddr, different int) Mapping {
 func (r NetReport) Explain() []string {
 	var out []string
 	switch {
+	case len(r.Hubs) == 0 && r.Serves:
+		return []string{"no other hub is connected"}
+	case len(r.Hubs) == 0 && r.LAN:
+		return []string{"no hub is connected: nothing is published, and only members on this local network can reach this node"}
+	case len(r.Hubs) == 0:
+		return []string{"no hub is connected: nothing is published, and only who has its address can reach this node"}
 	case len(r.Observed) == 0:
-		return []string{"no hub is connected: nobody outside this network can reach this node, and it publishes nothing"}
+		out = append(out, "hubs are connected and have not said yet under which address they see this node")
 	case r.UDP == MappingNone || r.TCP == MappingNone:
 		out = append(out, "hubs see this node's own address: it can be reached directly, if nothing on the way filters")
 	case r.UDP == MappingCone:
@@ -161,7 +197,7 @@ func (r NetReport) Explain() []string {
 	default:
 		out = append(out, "no hub is connected over QUIC, so nothing is known of this NAT's UDP ports: open UDP outwards, or give hubs a /udp/…/quic-v1 address")
 	}
-	if len(r.Relays) == 0 {
+	if len(r.Relays) == 0 && !r.Serves {
 		out = append(out, "no hub relays to this node now: only who has its address can reach it")
 	}
 	if len(r.Observed) == 1 && r.UDP == MappingCone {

@@ -74,7 +74,7 @@ func NewNewcomer(ctx context.Context, o NewcomerOptions) (*Newcomer, error) {
 		}
 	}
 	if o.MDNS && len(listen) > 0 {
-		if n.mdns, err = announce(n.life, func() Found { return Found{ID: n.self, Addrs: n.Addrs()} }, n.log); err != nil {
+		if n.mdns, err = announceNewcomer(n.life, func() Found { return Found{ID: n.self, Addrs: n.Addrs()} }, n.log); err != nil {
 			n.log.Warn("not announced on the LAN, it can be enrolled by its code's addresses or at a hub", "err", err)
 			n.mdns = nil
 		}

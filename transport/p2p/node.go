@@ -12,6 +12,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -58,11 +59,12 @@ type Options struct {
 	Alarm     func(Alarm)    // called from the node's goroutines, must not block; nil = alarms are only logged
 	Sync      time.Duration  // how often the fleet is compared with the others'. 0 = 3 min; 30 min if Metered
 	Reachable bool           // others may want to speak to this node: it holds places at the hubs' relays
+	MDNS      bool           // members that ask on the LAN find this node if it listens, and it looks there for others (discoverlan.go)
 	RelayRate int            // bytes/s that a hub relays for all members together. 0 = 4 MiB/s
 	Metered   bool           // the bytes cost money: a client that keeps to one hub, looks nothing up unasked and leaves heads to the hubs (transport.Metered)
 
 	HeadMaxAge time.Duration // how long a hub keeps a head; must outlive the data. 0 = 30 days
-	KeepAlive  time.Duration // pause after which a fetch or follow stream shows that it lives. 0 = 15 s
+	KeepAlive  time.Duration // pause after which a fetch or follow stream, or the connection to a relay, shows that it lives. 0 = 15 s
 
 	test testOnly
 }
@@ -109,6 +111,8 @@ type Node struct {
 	lanes  map[edge.ID]*lane
 	misses map[edge.ID]miss
 	places places
+	lan    io.Closer // nil = off
+	proven sync.Map  // network.Conn → time.Time when it answered last; see alive.go
 
 	sightings sightings
 	listening atomic.Bool
@@ -151,6 +155,12 @@ func New(ctx context.Context, o Options) (*Node, error) {
 		}
 	}
 	n.listening.Store(true)
+	if o.MDNS && len(listen) > 0 {
+		if n.lan, err = n.startLAN(); err != nil {
+			n.log.Warn("members on the local network cannot find this one by multicast DNS", "err", err)
+			n.lan = nil
+		}
+	}
 	if o.Reachable && o.Store == nil {
 		n.spawn(func() { n.keepPlaces(n.life) })
 	}
@@ -223,7 +233,7 @@ func (n *Node) start() error {
 	}
 	n.parts.host.SetStreamHandler(fleetProtocol, n.serveFleet)
 	n.parts.host.Network().Notify(&network.NotifyBundle{ConnectedF: n.arrived,
-		DisconnectedF: func(_ network.Network, c network.Conn) { n.twins.gone(c) }})
+		DisconnectedF: func(_ network.Network, c network.Conn) { n.twins.gone(c); n.proven.Delete(c) }})
 	n.spawn(func() { n.keepUp(n.life) })
 	return nil
 }
@@ -234,6 +244,9 @@ func (n *Node) Close() error {
 		return nil
 	}
 	var errs []error
+	if n.lan != nil {
+		errs = append(errs, n.lan.Close())
+	}
 	if n.dht != nil {
 		errs = append(errs, n.dht.Close())
 	}

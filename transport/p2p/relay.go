@@ -42,6 +42,11 @@ func (n *Node) startRelay() error {
 		return fmt.Errorf("p2p: starting relay: %w", err)
 	}
 	n.parts.closed = append(n.parts.closed, r.Close)
+	n.parts.host.Network().Notify(&network.NotifyBundle{ConnectedF: func(_ network.Network, c network.Conn) {
+		if c.Stat().Direction == network.DirInbound && n.isMember(c.RemotePeer()) {
+			n.doubtOlder(c)
+		}
+	}})
 	return nil
 }
 

@@ -53,6 +53,9 @@ func (n *Node) startReachable() error {
 	if !n.o.Reachable {
 		return nil
 	}
+	if !n.o.Metered { // of which the multiplexer's own half-minute is enough
+		n.spawn(func() { n.watchPlaces(n.life) })
+	}
 	n.parts.host.Network().Notify(&network.NotifyBundle{DisconnectedF: func(_ network.Network, c network.Conn) {
 		if id, ok := memberID(c.RemotePeer()); ok {
 			n.places.lose(id)
@@ -192,6 +195,9 @@ func (n *Node) placeAt(ctx context.Context, hub edge.ID) (time.Time, error) {
 	}
 	if _, err := client.Reserve(ctx, n.host, peer.AddrInfo{ID: peerID(hub)}); err != nil {
 		return until, fmt.Errorf("p2p: reserving at hub %s: %w", hub.Short(), err)
+	}
+	for _, c := range n.parts.host.Network().ConnsToPeer(peerID(hub)) {
+		n.check(ctx, c) // and hear how far it is
 	}
 	until = time.Now().Add(reserveTTL) // what the hub says is a time of its own clock
 	n.places.mu.Lock()

@@ -26,7 +26,7 @@ const (
 
 // Step is one way to a member that was tried.
 type Step struct {
-	Way   string   // "known addresses", "addresses that hubs know", "relay of HUB"
+	Way   string   // "known addresses", "local network", "addresses that hubs know", "relay of HUB"
 	Tried []string // multiaddrs
 	Took  time.Duration
 	Err   error // nil: it led there
@@ -39,7 +39,8 @@ type Route struct {
 	Steps  []Step // in the order in which they were tried; none if the connection was open
 }
 
-// Reach connects to a member: over the open connection, by addresses that are known of it, by those that the hubs know, through the relay of a hub.
+// Reach connects to a member: over the open connection, by addresses that are known of it, by those that it tells on the local network (Options.MDNS), by those that
+// the hubs know, through the relay of a hub.
 // A relayed connection becomes a direct one by itself where a hole can be punched: see Upgrade. The error wraps transport.ErrUnreachable and the route
 // says what was tried.
 func (n *Node) Reach(ctx context.Context, member edge.ID) (Route, error) {
@@ -52,7 +53,7 @@ func (n *Node) Reach(ctx context.Context, member edge.ID) (Route, error) {
 	}
 	r := Route{}
 	p := peerID(member)
-	if n.routeOpen(p, &r) {
+	if n.routeOpen(p, &r) && n.stillOpen(ctx, p, &r) {
 		return r, nil
 	}
 	n.parts.swarm.Backoff().Clear(p)
@@ -60,7 +61,7 @@ func (n *Node) Reach(ctx context.Context, member edge.ID) (Route, error) {
 	if n.try(ctx, &r, "known addresses", addressLimit, p, known) {
 		return r, nil
 	}
-	if n.tryFound(ctx, &r, p, known) || n.tryRelays(ctx, &r, member) {
+	if n.tryLAN(ctx, &r, member) || n.tryFound(ctx, &r, p, known) || n.tryRelays(ctx, &r, member) {
 		return r, nil
 	}
 	if ctx.Err() != nil {
@@ -105,6 +106,21 @@ func (n *Node) try(ctx context.Context, r *Route, way string, limit time.Duratio
 	step.Took = time.Since(began)
 	r.Steps = append(r.Steps, step)
 	return step.Err == nil && n.routeOpen(p, r)
+}
+
+// tryLAN asks this machine's own networks, if the node does that.
+func (n *Node) tryLAN(ctx context.Context, r *Route, member edge.ID) bool {
+	if !n.o.MDNS || ctx.Err() != nil {
+		return false
+	}
+	const way = "local network"
+	began := time.Now()
+	addrs, err := n.findOnLAN(ctx, member)
+	if err != nil {
+		r.Steps = append(r.Steps, Step{Way: way, Took: time.Since(began), Err: err})
+		return false
+	}
+	return n.try(ctx, r, way, addressLimit, peerID(member), addrs)
 }
 
 func (n *Node) tryFound(ctx context.Context, r *Route, p peer.ID, known []ma.Multiaddr) bool {
