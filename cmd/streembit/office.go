@@ -32,8 +32,10 @@ type desk struct {
 	dir     fleetDir
 	pass    passphrases
 	offline bool
-	as      string // a key file to take in place of owner.key: the spare that takes over
+	listen  []string // where the node listens, so that holes can be punched and the local network be asked; none = neither
+	as      string   // a key file to take in place of owner.key: the spare that takes over
 	asJSON  bool
+	looks   bool      // changes nothing in the fleet and asks devices for what any member may be given: no operator is needed
 	answers io.Writer // standard output, once quiet has taken it; nil before
 }
 

@@ -26,7 +26,7 @@ type config struct {
 	Announce []string       `toml:"announce"` // multiaddrs that others should use instead
 	Log      string         `toml:"log"`      // debug, info, warn, error
 	Clock    string         `toml:"clock"`    // kernel: believed when the kernel says synchronised; always: believed as it is
-	MDNS     bool           `toml:"mdns"`     // without a fleet: answer those on the LAN that look for devices
+	MDNS     bool           `toml:"mdns"`     // on the LAN: a device is found by members, one without a fleet by who looks for devices
 	TPM      string         `toml:"tpm"`      // device of the TPM that opens key.tpm
 	Enroll   enrollConfig   `toml:"enroll"`
 	Board    boardConfig    `toml:"board"`

@@ -22,6 +22,7 @@ type status struct {
 	Addrs   []string       `json:"addrs"`
 	Peers   []p2p.PeerInfo `json:"peers"`
 	Hubs    int            `json:"enrolled_hubs"`
+	Network *networkStatus `json:"network,omitempty"` // of a member
 	Device  *agent.Status  `json:"device,omitempty"`
 	Buses   []busStatus    `json:"buses,omitempty"` // of a device's board
 	Rules   []rules.Status `json:"rules,omitempty"`
@@ -73,6 +74,8 @@ func (p *program) status() status {
 	f := p.members.get()
 	s := status{ID: p.key.ID().String(), Fleet: f.State().Name, Roles: p.roles, Version: version,
 		Addrs: p.node.Addrs(), Peers: p.node.Peers(), Hubs: len(f.Hubs())}
+	network := networkOf(p.node.NetReport(), f)
+	s.Network = &network
 	p.fleetStatus(&s)
 	s.Config = p.configStatus()
 	if p.agent != nil {
@@ -100,6 +103,9 @@ func (s status) print(out io.Writer) {
 	}
 	fmt.Fprintf(out, "%s  fleet %s  roles %v  version %s\n", s.ID, s.Fleet, s.Roles, s.Version)
 	fmt.Fprintf(out, "network: %d connected, %d hubs enrolled, reachable at %v\n", len(s.Peers), s.Hubs, s.Addrs)
+	if s.Network != nil {
+		s.Network.brief(out)
+	}
 	s.printFleet(out)
 	printConfig(out, s.Config)
 	if s.Device != nil {

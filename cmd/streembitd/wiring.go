@@ -76,7 +76,7 @@ func (p *program) openNode(ctx context.Context) error {
 		}
 	}
 	if p.directs() {
-		o.Direct, o.Reachable = &p.sessions, true
+		o.Direct, o.Reachable, o.MDNS = &p.sessions, true, p.cfg.MDNS
 		if o.Listen == nil && p.store == nil {
 			o.Listen = directListen()
 		}
