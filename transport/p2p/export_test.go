@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/streembit/edge"
@@ -78,4 +79,9 @@ func LANResponder(f *fleet.Fleet, self edge.ID, addrs []string) (func(packet []b
 	parsed, err := parseAddrs(addrs)
 	r := lanResponder(f.ID, self, func() []ma.Multiaddr { return parsed }, slog.New(slog.DiscardHandler))
 	return func(packet []byte, index int) ([]byte, bool) { return r(packet, index, true) }, err
+}
+
+// OnConnected calls visit for each connection that comes to a node from now on.
+func OnConnected(n *Node, visit func(network.Conn)) {
+	n.parts.host.Network().Notify(&network.NotifyBundle{ConnectedF: func(_ network.Network, c network.Conn) { visit(c) }})
 }
