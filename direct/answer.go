@@ -88,7 +88,7 @@ func (c *session) judge(q *ask) (target, *Refusal) {
 	f := c.s.o.Fleet()
 	switch {
 	case !t.need.met(f, c.peer, c.s.o.Self):
-		return t, refuse(NoRight, "the fleet's log gives you no right to %s %s here", q.Op, q.Name)
+		return t, refuse(NoRight, "the fleet's log gives you no right to %s here", q.what())
 	case t.also != "" && !f.May(c.peer, fleet.Read, c.s.o.Self, t.also):
 		return t, refuse(NoRight, "the fleet's log gives you no right to read %s here", t.also)
 	}

@@ -271,6 +271,9 @@ func (s *Session) ask(ctx context.Context, r *Request) (*ask, error) {
 	if deadline, ok := ctx.Deadline(); ok {
 		left = min(time.Until(deadline), MaxAhead-time.Minute)
 	}
+	if r.Op == Watch {
+		left = watchLife // it is cancelled when ctx ends
+	}
 	if left <= 0 {
 		return nil, fmt.Errorf("direct: %s %s: %w", r.Op, r.Name, context.DeadlineExceeded)
 	}

@@ -246,7 +246,7 @@ func (c *session) review(f *fleet.Fleet) {
 	defer c.mu.Unlock()
 	for a := range c.asks {
 		if !a.need.met(f, c.peer, c.s.o.Self) {
-			a.end(refuse(NoRight, "the right to %s %s was taken while it was under way", a.q.Op, a.q.Name))
+			a.end(refuse(NoRight, "the right to %s was taken while it was under way", a.q.what()))
 		}
 	}
 }

@@ -139,6 +139,14 @@ func (c *session) watch(ctx context.Context, q *ask) error {
 	}
 }
 
+// what says what is asked for.
+func (q *ask) what() string {
+	if q.Op == Watch && q.Name == "" {
+		return "watch any of its readings"
+	}
+	return fmt.Sprintf("%s %s", q.Op, q.Name)
+}
+
 // placeOf is where to go on in this run: in another one everything is new to the watcher.
 func placeOf(since map[string]any, run [16]byte) uint64 {
 	if since["run"] != hex.EncodeToString(run[:]) {
