@@ -102,6 +102,10 @@ func (c *calling) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.close()) }()
+	return c.askAll(ctx, r)
+}
+
+func (c *calling) askAll(ctx context.Context, r *reacher) error {
 	grants, err := selectDevices(r.known(), c.selector)
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -36,12 +37,19 @@ func (d *desk) directFlags(cmd *cobra.Command) {
 // reacher is an office that speaks with devices. The folder is free for other commands meanwhile. Its methods may be called concurrently.
 type reacher struct {
 	*office
+	dial   dialer
 	noting sync.Mutex // the audit log, and the folder for it
 	saving sync.Mutex // descriptions
 }
 
+// dialer opens the streams of sessions; *p2p.Node is one.
+type dialer interface {
+	Direct(ctx context.Context, member edge.ID) (io.ReadWriteCloser, p2p.Path, error)
+}
+
 func (d desk) reach(ctx context.Context) (*reacher, error) {
 	d.asJSON = false // results are the command's own to write
+	d.listen = []string{"/ip4/0.0.0.0/udp/0/quic-v1", "/ip6/::/udp/0/quic-v1", "/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0"}
 	o, err := d.open(ctx)
 	if err != nil {
 		return nil, err
@@ -50,7 +58,7 @@ func (d desk) reach(ctx context.Context) (*reacher, error) {
 		return nil, errors.Join(err, o.close())
 	}
 	o.leave()
-	return &reacher{office: o}, nil
+	return &reacher{office: o, dial: o.hubs.node}, nil
 }
 
 // one returns the single device that is meant.
@@ -75,7 +83,7 @@ type line struct {
 
 // open opens a session.
 func (r *reacher) open(ctx context.Context, device edge.ID) (*line, error) {
-	stream, path, err := r.hubs.node.Direct(ctx, device)
+	stream, path, err := r.dial.Direct(ctx, device)
 	if err != nil {
 		return nil, err
 	}
