@@ -187,8 +187,8 @@ func TestConfig_ByHand(t *testing.T) {
 // one of the two as a whole, no program runs with the new one twice, and in the end it is the old one.
 func TestConfig_PowerCutAtEachWrite(t *testing.T) {
 	cuts := 0
-	for first := 0; first < 5; first++ { // of the push
-		for second := 0; second < 4; second++ { // of the roll back
+	for first := range 5 { // of the push
+		for second := range 4 { // of the roll back
 			m := newMachine(t)
 			f, err := m.start()
 			ok(t, err)
@@ -326,7 +326,7 @@ func TestConfig_AskedTwice(t *testing.T) {
 		}
 		return f, open, func() { ok(t, s.Close()); serving.Wait(); ok(t, ledger.Close()) }
 	}
-	f, open, end := program()
+	_, open, end := program()
 	sets := map[edge.ID]direct.Request{}
 	errs := map[edge.ID]error{}
 	var asking sync.WaitGroup
@@ -363,7 +363,7 @@ func TestConfig_AskedTwice(t *testing.T) {
 		t.Errorf("%d restarts", restarts)
 	}
 	mine := m.text(t)
-	f, open, end = program()
+	f, open, end := program()
 	ok(t, f.RollBack("it does not come back"))
 	s := open(winner)
 	v, err := s.Do(t.Context(), sets[winner.ID()])

@@ -21,6 +21,9 @@ import (
 // outcomeWait is how long config set waits for what becomes of a config: a trial, a restart before and, if it is rolled back, one after it.
 const outcomeWait = command.TrialLimit + 90*time.Second
 
+// lookEvery is how often the device is asked what becomes of its config: each time is a line in its audit.
+const lookEvery = 2 * time.Second
+
 // errRolledBack: the device has its old config again.
 var errRolledBack = errors.New("the device did not come back with the new config and has the old one again")
 
@@ -114,7 +117,7 @@ func (c *configuring) swap(ctx context.Context, r *reacher, g fleet.Grant, v pus
 	limit, cancel := context.WithTimeout(ctx, command.TrialLimit)
 	defer cancel()
 	_, err := c.ask(limit, r, g, q)
-	for lost(err) && pause(limit) {
+	for lost(err) && pause(limit, again) {
 		_, err = c.ask(limit, r, g, q)
 	}
 	if direct.ReasonOf(err) == direct.Unknown { // the device was ended in the middle of it: its state says what came of it
@@ -134,8 +137,8 @@ func lost(err error) bool {
 }
 
 // pause waits before another session and reports whether there is time for one.
-func pause(ctx context.Context) bool {
-	t := time.NewTimer(again)
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
@@ -167,7 +170,7 @@ func (c *configuring) await(ctx context.Context, r *reacher, g fleet.Grant, p *p
 			v.State, v.Why = state, textOf(got, "why")
 			return v, c.conclude(r, g, p, v)
 		}
-		if !pause(limit) {
+		if !pause(limit, lookEvery) {
 			v.State = "unknown"
 			return v, cli.Try(fmt.Errorf("%s does not answer: it puts its old config back by itself if it does not come back. %w", g.Name, transport.ErrUnreachable),
 				"streembit call %s %s", cli.Quote(g.Name), command.ConfigState)

@@ -56,7 +56,7 @@ func openConfig(path string) (*command.ConfigFile, config, error) {
 func (r runner) run(ctx context.Context) error {
 	_, trying := r.file.OnTrial()
 	if trying {
-		last := time.AfterFunc(command.TrialLimit+closing, func() { r.rollBack("it neither came back nor ended in order") }) // it hangs
+		last := time.AfterFunc(command.TrialLimit+closing, r.endHung)
 		defer last.Stop()
 	}
 	err := serve(ctx, r.cfg, r.hubs, r.file, r.logger)
@@ -87,6 +87,16 @@ func (r runner) rollBack(why string) error {
 		return fmt.Errorf("%s: rolling the config back: %w", why, err)
 	}
 	return startAnew()
+}
+
+// endHung ends a program that neither came back nor ended in order with its config on trial.
+func (r runner) endHung() {
+	if _, trying := r.file.OnTrial(); !trying {
+		return
+	}
+	err := r.rollBack("it neither came back nor ended in order")
+	r.logger.Error("the next start decides what becomes of the config", "err", err)
+	os.Exit(int(cli.Failure))
 }
 
 // pushable lends the program for its config to be replaced.
@@ -122,23 +132,27 @@ func (p *program) sees(who func(edge.ID) bool) bool {
 
 // lacks says what does not work that worked before a trial; "" = all of it does.
 func (p *program) lacks(t command.Trial) string {
-	var words []string
 	if p.agent == nil {
 		return "it is no device any more"
 	}
-	for _, h := range p.agent.Status().Sensors {
-		if (!h.Open || h.Error != "") && !slices.Contains(t.Before.Failing, h.Sensor) {
+	f := p.members.get()
+	return missing(t.Before, p.agent.Status().Sensors, p.sees(func(id edge.ID) bool { return f.Is(id, fleet.Hub) }),
+		p.sees(func(id edge.ID) bool { return f.May(id, fleet.Command, p.key.ID(), command.ConfigSet) }))
+}
+
+// missing compares what worked before with what works now: the sensors, whether a hub is connected, and whether somebody is who may push another config.
+func missing(before command.Standing, sensors []agent.Health, hub, pusher bool) string {
+	var words []string
+	for _, h := range sensors {
+		if (!h.Open || h.Error != "") && !slices.Contains(before.Failing, h.Sensor) {
 			words = append(words, strings.TrimSuffix(fmt.Sprintf("sensor %s does not work: %s", h.Sensor, h.Error), ": "))
 		}
 	}
-	f := p.members.get()
-	hub := p.sees(func(id edge.ID) bool { return f.Is(id, fleet.Hub) })
-	pusher := p.sees(func(id edge.ID) bool { return f.May(id, fleet.Command, p.key.ID(), command.ConfigSet) })
 	switch {
-	case t.Before.Hub && !hub:
+	case before.Hub && !hub:
 		words = append(words, "no hub is connected, though one was before")
 	case !hub && !pusher:
-		words = append(words, "neither a hub nor who may push a config is connected")
+		words = append(words, "neither a hub nor anybody who may push a config is connected")
 	}
 	return strings.Join(words, "; ")
 }

@@ -5,6 +5,9 @@ package main
 import (
 	"strings"
 	"testing"
+
+	"github.com/streembit/edge/agent"
+	"github.com/streembit/edge/agent/command"
 )
 
 // TestPushed_Check: what the device may not be told to become is refused, with the line of the new file; what is harmless is not.
@@ -55,6 +58,32 @@ bus = "i2c-1"
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		case err != nil && !strings.Contains(err.Error(), c.want):
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+		}
+	}
+}
+
+// TestPushed_Back: a device is back with a new config when what worked before works again, and no sooner.
+func TestPushed_Back(t *testing.T) {
+	fine, shut, broken := agent.Health{Sensor: "air", Open: true}, agent.Health{Sensor: "air"}, agent.Health{Sensor: "air", Open: true, Error: "no answer"}
+	for _, c := range []struct {
+		name        string
+		before      command.Standing
+		now         agent.Health
+		hub, pusher bool
+		want        string
+	}{
+		{"as before", command.Standing{Hub: true}, fine, true, false, ""},
+		{"a hub that was not there before", command.Standing{}, fine, true, false, ""},
+		{"no hub, as before, and the operator", command.Standing{}, fine, false, true, ""},
+		{"no hub, as before, and nobody else", command.Standing{}, fine, false, false, "neither a hub nor anybody"},
+		{"the hub is gone", command.Standing{Hub: true}, fine, false, true, "no hub is connected"},
+		{"a sensor is not open", command.Standing{Hub: true}, shut, true, true, "sensor air does not work"},
+		{"a sensor fails", command.Standing{Hub: true}, broken, true, true, "sensor air does not work: no answer"},
+		{"a sensor that failed before, or may", command.Standing{Hub: true, Failing: []string{"air"}}, broken, true, true, ""},
+		{"another one may", command.Standing{Hub: true, Failing: []string{"soil"}}, broken, true, true, "sensor air"},
+	} {
+		if got := missing(c.before, []agent.Health{c.now}, c.hub, c.pusher); c.want == "" && got != "" || !strings.Contains(got, c.want) {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
 	}
 }
