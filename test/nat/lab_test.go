@@ -89,8 +89,12 @@ func (l *lab) in(name string, commands ...string) {
 func (l *lab) plug(name, wan, addr string) {
 	l.t.Helper()
 	port := "p" + strconv.Itoa(len(l.made)) + name
+	length, now := "/24", ""
+	if strings.Contains(addr, ":") {
+		length, now = "/64", " nodad" // without the second in which others could object
+	}
 	l.in(name, fmt.Sprintf("ip link add %s type veth peer name %s netns %s", wan, port, l.ns("inet")),
-		"ip addr add "+addr+"/24 dev "+wan, "ip link set "+wan+" up")
+		"ip addr add "+addr+length+" dev "+wan+now, "ip link set "+wan+" up")
 	l.in("inet", "ip link set "+port+" master br0", "ip link set "+port+" up")
 }
 

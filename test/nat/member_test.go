@@ -7,11 +7,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -34,6 +36,11 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil { // these tests wait more than they work
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	os.Exit(m.Run())
 }
 
@@ -42,6 +49,8 @@ type role struct {
 	Key, Fleet, Store string // files, and a hub's folder
 	Listen, Announce  []string
 	Device            bool // reachable, and answers sessions with what it is sent
+	MDNS              bool // found on the local network, and finds there
+	KeepAlive         time.Duration
 }
 
 // order is one line on a member's standard input, answer the line that comes back.
@@ -72,7 +81,7 @@ func runMember(text string) error {
 	if err != nil {
 		return err
 	}
-	o := p2p.Options{Signer: key, Fleet: func() *fleet.Fleet { return f }, Listen: r.Listen, Announce: r.Announce, Reachable: r.Device}
+	o := p2p.Options{Signer: key, Fleet: func() *fleet.Fleet { return f }, Listen: r.Listen, Announce: r.Announce, Reachable: r.Device, MDNS: r.MDNS, KeepAlive: r.KeepAlive}
 	if r.Store != "" {
 		s, err := store.Open(context.Background(), r.Store, store.Options{Fleet: o.Fleet, Self: key.ID()})
 		if err != nil {
@@ -87,7 +96,7 @@ func runMember(text string) error {
 	if err != nil {
 		return err
 	}
-	if err := n.Bootstrap(context.Background()); err != nil {
+	if err := n.Bootstrap(context.Background()); err != nil && !r.MDNS { // who is found on the local network needs no hub
 		return err
 	}
 	fmt.Println(`{}`) // ready
@@ -107,7 +116,7 @@ func runMember(text string) error {
 }
 
 func obey(n *p2p.Node, o order) (a answer) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	var err error
 	began := time.Now()
@@ -219,6 +228,12 @@ func (m *member) stop() {
 	if m.t.Failed() && m.log.Len() > 0 {
 		m.t.Logf("standard error of a member: %s", m.log)
 	}
+}
+
+// signal stops the member's process, or has it go on.
+func (m *member) signal(s syscall.Signal) {
+	m.t.Helper()
+	check(m.t, m.cmd.Process.Signal(s)) // ip netns exec has become the member
 }
 
 func (m *member) read() (a answer) {
