@@ -65,7 +65,7 @@ func (n *Node) Reach(ctx context.Context, member edge.ID) (Route, error) {
 		return r, nil
 	}
 	if ctx.Err() != nil {
-		return r, fmt.Errorf("p2p: reaching %s: %w", member.Short(), ctx.Err())
+		return r, fmt.Errorf("p2p: reaching %s: %w: %w", member.Short(), ctx.Err(), &awayError{r.Steps})
 	}
 	return r, fmt.Errorf("p2p: reaching %s: %w", member.Short(), &awayError{r.Steps})
 }
@@ -76,7 +76,7 @@ type awayError struct{ steps []Step }
 func (e *awayError) Error() string {
 	var tried []string
 	for _, s := range e.steps {
-		tried = append(tried, fmt.Sprintf("%s: %v", s.Way, s.Err))
+		tried = append(tried, s.Way+": "+s.Why())
 	}
 	return "it does not answer: " + strings.Join(tried, "; ")
 }
