@@ -95,7 +95,7 @@ func (c *configuring) get(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	var text bytes.Buffer
+	var text configText
 	v, err := c.ask(ctx, r, g, direct.Request{Op: direct.Call, Name: command.ConfigGet, Data: &text})
 	if err != nil {
 		return err
@@ -118,6 +118,20 @@ func (c *configuring) get(ctx context.Context) (err error) {
 	}
 	fmt.Fprintf(c.app.err, "%s of %s, %d bytes: %s\n", textOf(v, "file"), g.Name, text.Len(), c.file)
 	return nil
+}
+
+// maxConfigText bounds what a device may send as its config, in bytes: somebody at the device may have written a longer one than can be pushed.
+const maxConfigText = 1 << 20
+
+// configText takes as much as a config may be.
+type configText struct{ bytes.Buffer }
+
+// Write implements io.Writer.
+func (t *configText) Write(p []byte) (int, error) {
+	if t.Len()+len(p) > maxConfigText {
+		return 0, fmt.Errorf("a config of more than %d bytes", maxConfigText)
+	}
+	return t.Buffer.Write(p)
 }
 
 // ask makes one request in a session of its own.

@@ -156,8 +156,8 @@ func (c *configuring) await(ctx context.Context, r *reacher, g fleet.Grant, p *p
 	for {
 		got, err := c.ask(limit, r, g, direct.Request{Op: direct.Call, Name: command.ConfigState})
 		switch state := textOf(got, "state"); {
-		case err != nil && !lost(err):
-			return v, err
+		case cli.Is[*direct.Refusal](err) && !lost(err):
+			return v, err // it is there, and does not tell
 		case err != nil:
 			p.live(g.Name, "%s: not back yet", time.Since(began).Round(time.Second))
 		case textOf(got, "sha256") != v.SHA256:

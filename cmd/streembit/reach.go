@@ -88,6 +88,9 @@ func (r *reacher) open(ctx context.Context, device edge.ID) (*line, error) {
 		return nil, err
 	}
 	s, err := direct.Open(ctx, stream, direct.Config{Signer: r.author.Key, Device: device})
+	if err != nil && direct.ReasonOf(err) == 0 && !errors.Is(err, direct.ErrFrame) { // a device that ends or starts just now
+		err = fmt.Errorf("%w: %w", direct.ErrLost, err)
+	}
 	if err != nil {
 		return nil, err
 	}
