@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/streembit/edge"
@@ -16,19 +15,14 @@ import (
 	"github.com/streembit/edge/thing"
 )
 
-// need is the right that a request takes.
+// need is the right that a request takes: one of these, or if there is none that the peer is a member.
 type need struct {
-	what   string // command; "" = being a member is enough
-	stream string // or, where it changes nothing, reading this stream
-
-	reads []string // a watch: reading one of these streams, and nothing else
+	what   string // commanding this
+	stream string // reading this stream
 }
 
 func (n need) met(f *fleet.Fleet, who, device edge.ID) bool {
-	if n.reads != nil {
-		return slices.ContainsFunc(n.reads, func(stream string) bool { return f.May(who, fleet.Read, device, stream) })
-	}
-	return n.what == "" || f.May(who, fleet.Command, device, n.what) || n.stream != "" && f.May(who, fleet.Read, device, n.stream)
+	return n == need{} || n.what != "" && f.May(who, fleet.Command, device, n.what) || n.stream != "" && f.May(who, fleet.Read, device, n.stream)
 }
 
 // target is what a request is about, as the device's description has it.
@@ -37,6 +31,7 @@ type target struct {
 	input  *thing.Schema
 	acts   bool
 	signed bool
+	anyOf  []string // of a watch: one of these streams must be readable
 	also   string // a stream that must be readable, too
 }
 
@@ -52,7 +47,7 @@ func (c *session) find(q *ask) (target, *Refusal) {
 		case !ok:
 			return target{}, refuse(NotThere, "this device has no property %.80q", q.Name)
 		case q.Op == Get:
-			return target{need: need{what: q.Name, stream: p.Stream}}, nil
+			return target{need: need{q.Name, p.Stream}}, nil
 		case p.ReadOnly:
 			return target{}, refuse(NotThere, "%s can be read and not set", q.Name)
 		}
@@ -87,7 +82,7 @@ func (c *session) judge(q *ask) (target, *Refusal) {
 	}
 	f := c.s.o.Fleet()
 	switch {
-	case !t.need.met(f, c.peer, c.s.o.Self):
+	case !t.need.met(f, c.peer, c.s.o.Self), t.anyOf != nil && !c.readsAny(f, t.anyOf):
 		return t, refuse(NoRight, "the fleet's log gives you no right to %s here", q.what())
 	case t.also != "" && !f.May(c.peer, fleet.Read, c.s.o.Self, t.also):
 		return t, refuse(NoRight, "the fleet's log gives you no right to read %s here", t.also)
@@ -134,7 +129,7 @@ func (c *session) answer(ctx context.Context, a *asked) {
 		return
 	}
 	c.mu.Lock()
-	a.need = t.need
+	a.need, a.anyOf = t.need, t.anyOf
 	c.mu.Unlock()
 	ctx, stop := context.WithDeadline(ctx, c.began.Add(time.Duration(a.q.Deadline)*time.Millisecond))
 	defer stop()

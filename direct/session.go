@@ -48,6 +48,8 @@ type asked struct {
 	q    *ask
 	need need
 	end  context.CancelCauseFunc
+
+	anyOf []string // see target
 }
 
 func newSession(s *Server, stream Stream, peer edge.ID) *session {
@@ -246,7 +248,10 @@ func (c *session) review(f *fleet.Fleet) {
 	defer c.mu.Unlock()
 	for a := range c.asks {
 		if !a.need.met(f, c.peer, c.s.o.Self) {
-			a.end(refuse(NoRight, "the right to %s was taken while it was under way", a.q.what()))
+			a.end(refuse(NoRight, "the right to %s was taken while it was under way", a.q.Name))
+		}
+		if a.anyOf != nil && !c.readsAny(f, a.anyOf) {
+			a.end(refuse(NoRight, "the right to %s was taken meanwhile", a.q.what()))
 		}
 	}
 }

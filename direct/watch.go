@@ -89,18 +89,22 @@ func (c *session) findWatch(d *thing.Description, q *ask) (target, *Refusal) {
 		if !ok || !p.Observable {
 			return t, refuse(NotThere, "this device has no reading %.80q that can be watched", q.Name)
 		}
-		t.need.reads = []string{p.Stream}
+		t.anyOf = []string{p.Stream}
 		return t, nil
 	}
 	for _, p := range d.Properties {
-		if p.Observable && !slices.Contains(t.need.reads, p.Stream) {
-			t.need.reads = append(t.need.reads, p.Stream)
+		if p.Observable && !slices.Contains(t.anyOf, p.Stream) {
+			t.anyOf = append(t.anyOf, p.Stream)
 		}
 	}
-	if len(t.need.reads) == 0 {
+	if len(t.anyOf) == 0 {
 		return t, refuse(NotThere, "this device has no readings")
 	}
 	return t, nil
+}
+
+func (c *session) readsAny(f *fleet.Fleet, streams []string) bool {
+	return slices.ContainsFunc(streams, func(stream string) bool { return f.May(c.peer, fleet.Read, c.s.o.Self, stream) })
 }
 
 // watch tells readings until ctx ends. It reads the feed no faster than the peer takes them: what it cannot keep up with is counted.
