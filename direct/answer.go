@@ -32,7 +32,7 @@ type target struct {
 	acts   bool
 	signed bool
 	anyOf  []string // of a watch: one of these streams must be readable
-	also   string // a stream that must be readable, too
+	also   string   // a stream that must be readable, too
 }
 
 // find looks a request up in the description.

@@ -245,7 +245,7 @@ func TestWatch_NeverReads(t *testing.T) {
 		if got := other.got(); len(got) != 1000 {
 			t.Errorf("the other watcher got %d of 1000", len(got))
 		}
-		if <-over; time.Since(began) != 10*time.Second {
+		if _ = <-over; time.Since(began) != 10*time.Second {
 			t.Errorf("its session ended after %s, want 10 s", time.Since(began))
 		}
 	})
@@ -280,7 +280,7 @@ func TestWatch_Slow(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		cancel()
-		<-end
+		_ = <-end
 		if got+lost != 400 || lost < 200 {
 			t.Errorf("%d got and %d told as lost of 400", got, lost)
 		}
@@ -311,14 +311,14 @@ func TestWatch_Resumes(t *testing.T) {
 		synctest.Wait()
 		second.want(t, "relay@2 late", "air@2 late", "relay@3 late", "air@3 late", "relay@4", "air@4")
 		cut()
-		<-second.end
+		_ = <-second.end
 		take(feed, 5, 6, 7, 8, 9, 10)
 		place = second.place()
 		third, cut := again(&place)
 		synctest.Wait()
 		third.want(t, "lost 4", "relay@7 late", "air@7 late", "relay@8 late", "air@8 late", "relay@9 late", "air@9 late", "relay@10 late", "air@10 late")
 		cut()
-		<-third.end
+		_ = <-third.end
 		feed = live.NewFeed(8)
 		w.restart(func(o *direct.Options) { o.Feed, o.Boot = feed, boot })
 		defer w.server.Close()
@@ -331,7 +331,7 @@ func TestWatch_Resumes(t *testing.T) {
 			t.Error("the watcher cannot see that the program has started anew")
 		}
 		cut()
-		<-fourth.end
+		_ = <-fourth.end
 	})
 }
 

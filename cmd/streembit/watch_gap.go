@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -58,10 +59,7 @@ type hole struct {
 // gap tells of a hole before word's readings, and has it filled if it can be.
 func (d *watched) gap(word direct.Live) {
 	h := hole{from: d.seen, boot: word.Boot, lost: word.Lost, next: map[string]int64{}}
-	h.from.mono = map[string]int64{}
-	for name, mono := range d.seen.mono {
-		h.from.mono[name] = mono
-	}
+	h.from.mono = maps.Clone(d.seen.mono)
 	for i, r := range word.Readings {
 		if _, there := h.next[r.Name()]; !there {
 			h.next[r.Name()] = r.At.Mono

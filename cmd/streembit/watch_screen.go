@@ -32,7 +32,6 @@ type screen struct {
 	w     io.Writer
 	size  func() (columns, rows int)
 	plain bool // no colours
-	now   func() time.Time
 
 	mu     sync.Mutex
 	states map[edge.ID]string
