@@ -107,6 +107,14 @@ func (w *seen) want(tb testing.TB, want ...string) {
 	}
 }
 
+// wantCut wants a watch to have ended as one that can go on.
+func wantCut(tb testing.TB, w *seen) {
+	tb.Helper()
+	if err := <-w.end; !direct.Resumable(err) {
+		tb.Errorf("%v: and yet it is over for good", err)
+	}
+}
+
 // TestWatch: readings come in order as they are taken, all or one property's, with the time as the device knows it, and end when the watcher wants.
 func TestWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -245,8 +253,8 @@ func TestWatch_NeverReads(t *testing.T) {
 		if got := other.got(); len(got) != 1000 {
 			t.Errorf("the other watcher got %d of 1000", len(got))
 		}
-		if _ = <-over; time.Since(began) != 10*time.Second {
-			t.Errorf("its session ended after %s, want 10 s", time.Since(began))
+		if err := <-over; time.Since(began) != 10*time.Second {
+			t.Errorf("its session ended after %s, want 10 s: %v", time.Since(began), err)
 		}
 	})
 }
@@ -280,7 +288,7 @@ func TestWatch_Slow(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		cancel()
-		_ = <-end
+		wantReason(t, <-end, direct.Cancelled)
 		if got+lost != 400 || lost < 200 {
 			t.Errorf("%d got and %d told as lost of 400", got, lost)
 		}
@@ -301,9 +309,7 @@ func TestWatch_Resumes(t *testing.T) {
 		take(feed, 1)
 		synctest.Wait()
 		cut()
-		if err := <-first.end; !direct.Resumable(err) {
-			t.Errorf("%v: and yet it is over for good", err)
-		}
+		wantCut(t, first)
 		take(feed, 2, 3)
 		place := first.place()
 		second, cut := again(&place)
@@ -311,14 +317,14 @@ func TestWatch_Resumes(t *testing.T) {
 		synctest.Wait()
 		second.want(t, "relay@2 late", "air@2 late", "relay@3 late", "air@3 late", "relay@4", "air@4")
 		cut()
-		_ = <-second.end
+		wantCut(t, second)
 		take(feed, 5, 6, 7, 8, 9, 10)
 		place = second.place()
 		third, cut := again(&place)
 		synctest.Wait()
 		third.want(t, "lost 4", "relay@7 late", "air@7 late", "relay@8 late", "air@8 late", "relay@9 late", "air@9 late", "relay@10 late", "air@10 late")
 		cut()
-		_ = <-third.end
+		wantCut(t, third)
 		feed = live.NewFeed(8)
 		w.restart(func(o *direct.Options) { o.Feed, o.Boot = feed, boot })
 		defer w.server.Close()
@@ -331,7 +337,7 @@ func TestWatch_Resumes(t *testing.T) {
 			t.Error("the watcher cannot see that the program has started anew")
 		}
 		cut()
-		_ = <-fourth.end
+		wantCut(t, fourth)
 	})
 }
 
