@@ -15,14 +15,14 @@ import (
 	"github.com/streembit/edge/thing"
 )
 
-// need is the right that a request takes.
+// need is the right that a request takes: one of these, or if there is none that the peer is a member.
 type need struct {
-	what   string // command; "" = being a member is enough
-	stream string // or, where it changes nothing, reading this stream
+	what   string // commanding this
+	stream string // reading this stream
 }
 
 func (n need) met(f *fleet.Fleet, who, device edge.ID) bool {
-	return n.what == "" || f.May(who, fleet.Command, device, n.what) || n.stream != "" && f.May(who, fleet.Read, device, n.stream)
+	return n == need{} || n.what != "" && f.May(who, fleet.Command, device, n.what) || n.stream != "" && f.May(who, fleet.Read, device, n.stream)
 }
 
 // target is what a request is about, as the device's description has it.
@@ -45,6 +45,8 @@ func (c *session) find(q *ask) (target, *Refusal) {
 		switch {
 		case !ok:
 			return target{}, refuse(NotThere, "this device has no property %.80q", q.Name)
+		case q.Op == Get && p.ReadOnly && p.Stream != "": // a reading: for readers, whoever may command something
+			return target{need: need{stream: p.Stream}}, nil
 		case q.Op == Get:
 			return target{need: need{q.Name, p.Stream}}, nil
 		case p.ReadOnly:
@@ -165,7 +167,9 @@ func (c *session) look(ctx context.Context, q *ask) Outcome {
 	c.told[q.Name] = true
 	c.mu.Unlock()
 	if !known {
-		c.s.o.Audit.Called(c.act(q))
+		act := c.act(q)
+		act.Looks = true
+		c.s.o.Audit.Called(act)
 	}
 	v, err := c.s.o.Doer.Do(ctx, &Order{Peer: c.peer, ID: q.ID, Op: q.Op, Name: q.Name, Value: q.Value, c: c})
 	return outcomeOf(ctx, v, err)
@@ -174,7 +178,7 @@ func (c *session) look(ctx context.Context, q *ask) Outcome {
 // once does what acts on the world, or tells what came of it when it was done. It goes on when the session ends: whoever asks again with its id hears the rest.
 func (c *session) once(ctx context.Context, q *ask) (out Outcome, after func()) {
 	d, err := digest(c.peer, q)
-	if err == nil && !c.acts.Allow() {
+	if err == nil && !c.s.mayAct(c.peer) {
 		err = refuse(Busy, "too many requests that act: want at most %g a second", c.s.o.Acts)
 	}
 	var w *work

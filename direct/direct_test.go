@@ -332,7 +332,7 @@ func TestDeadDevice(t *testing.T) {
 func TestNoRight(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, w *world) {
 		w.grant(fleet.Grant{Member: stranger.ID(), Name: "bob", Roles: fleet.Collector,
-			Rights: []fleet.Right{{Do: fleet.Command, On: []string{"pi-1"}, What: []string{"relay/*", "look"}}, {Do: fleet.Command, On: []string{"pi-2"}, What: []string{"*"}}}})
+			Rights: []fleet.Right{{Do: fleet.Command, On: []string{"pi-1"}, What: []string{"relay/*", "air/*", "look"}}, {Do: fleet.Command, On: []string{"pi-2"}, What: []string{"*"}}}})
 		ask := func(as journal.SoftKey, r direct.Request) error {
 			s := w.open(as)
 			defer s.Close()

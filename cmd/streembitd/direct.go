@@ -137,6 +137,7 @@ func (p *program) describeSensors() (has []command.Sensor, err error) {
 // Events of the audit log that are about commands.
 const (
 	evCall      = "call"         // is about to be done
+	evLook      = "look"         // something was read, or done that changes nothing
 	evCallEnd   = "call-ended"   // was done, or why not
 	evOutput    = "output"       // went back by itself, or could not
 	evBadCall   = "refused-call" // was not done
@@ -153,8 +154,14 @@ func (p *program) noteOutput(output, what string, err error) {
 // callRecord is the audit of commands.
 type callRecord struct{ *record }
 
-// Called implements direct.Recorder.
-func (r callRecord) Called(a direct.Act) { r.decided(evCall, a.Peer.String(), a.Name, callText(a)) }
+// Called implements direct.Recorder. Who looks may do so as often as it likes, so that it counts as what others try: limited in rate, and in a space of its own.
+func (r callRecord) Called(a direct.Act) {
+	if a.Looks {
+		r.refused(evLook, a.Peer.String(), a.Name, errors.New(callText(a)))
+		return
+	}
+	r.decided(evCall, a.Peer.String(), a.Name, callText(a))
+}
 
 // Ended implements direct.Recorder.
 func (r callRecord) Ended(a direct.Act, why error) {
