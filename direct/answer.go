@@ -58,7 +58,7 @@ func (c *session) find(q *ask) (target, *Refusal) {
 		if !ok {
 			return target{}, refuse(NotThere, "this device has no action %.80q", q.Name)
 		}
-		return target{need: need{what: q.Name}, input: a.Input, acts: !a.Safe, signed: a.Signed, also: a.Streams}, nil
+		return target{need: need{what: q.Name}, input: a.Input, acts: !a.Safe, signed: a.Signed, also: a.Stream}, nil
 	}
 	return target{}, refuse(BadRequest, "operation %d is unknown here", q.Op)
 }
@@ -85,7 +85,11 @@ func (c *session) judge(q *ask) (target, *Refusal) {
 	case t.also != "" && !f.May(c.peer, fleet.Read, c.s.o.Self, t.also):
 		return t, refuse(NoRight, "the fleet's log gives you no right to read %s here", t.also)
 	}
-	if err := t.input.Check(argument(q), q.Value); err != nil && !(q.Op == Call && q.Value == nil && t.input != nil && len(t.input.Required) == 0) {
+	v := q.Value
+	if v == nil && t.input != nil && t.input.Type == thing.Object { // no fields need no object
+		v = map[string]any{}
+	}
+	if err := t.input.Check(argument(q), v); err != nil {
 		return t, refuse(BadArgument, "%v", err)
 	}
 	if t.signed {

@@ -457,7 +457,7 @@ func TestArguments_JudgedByTheDevice(t *testing.T) {
 			{direct.Request{Op: direct.Set, Name: "relay/switch", Value: 3}, direct.BadArgument, "relay/switch is 3: want on or off"},
 			{direct.Request{Op: direct.Call, Name: "look", Value: map[string]any{"level": 11}}, direct.BadArgument, "level is 11: want a whole number from 0 to 10"},
 			{direct.Request{Op: direct.Call, Name: "look", Value: map[string]any{"depth": 1}}, direct.BadArgument, "depth is not known"},
-			{direct.Request{Op: direct.Call, Name: "relay/switch"}, direct.BadArgument, "want fields for, value"},
+			{direct.Request{Op: direct.Call, Name: "relay/switch"}, direct.BadArgument, "value is missing: want on or off"},
 			{direct.Request{Op: direct.Call, Name: "work", Value: 1}, direct.BadArgument, "want no value at all"},
 			{direct.Request{Op: direct.Set, Name: "air/temperature", Value: 3.0}, direct.NotThere, "can be read and not set"},
 			{direct.Request{Op: direct.Get, Name: "pond/level"}, direct.NotThere, "no property"},
