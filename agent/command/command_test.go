@@ -96,9 +96,15 @@ func (b *board) Latest(sensor string) ([]edge.Sample, edge.Instant) {
 	return nil, edge.Instant{}
 }
 
-func (b *board) Interval(sensor string) time.Duration { return b.every[sensor] }
+func (b *board) Interval(sensor string) time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.every[sensor]
+}
 
 func (b *board) SetInterval(sensor string, d time.Duration) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.every[sensor] = d
 	return nil
 }
@@ -136,6 +142,12 @@ func (s *shelf) Thing(context.Context, edge.ID) ([]byte, error) {
 		return nil, errors.New("none")
 	}
 	return s.record, nil
+}
+
+func (s *shelf) holds() (record []byte, puts int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.record, s.puts
 }
 
 // run starts a device on what is in a folder; stop ends it.
@@ -347,8 +359,8 @@ func TestDescription(t *testing.T) {
 			return v.Version.Number()
 		}
 		time.Sleep(10 * time.Second)
-		if version() != 1 || hubs.puts == 0 {
-			t.Errorf("version %d, %d puts", version(), hubs.puts)
+		if _, puts := hubs.holds(); version() != 1 || puts == 0 {
+			t.Errorf("version %d, %d puts", version(), puts)
 		}
 		stop()
 		d, stop = run(t, dir, b, hubs)
@@ -371,7 +383,8 @@ func TestDescription(t *testing.T) {
 		d, stop = run(t, dir, b, hubs)
 		defer stop()
 		time.Sleep(time.Minute)
-		there, err := thing.OpenSigned(device.ID(), hubs.record)
+		record, _ := hubs.holds()
+		there, err := thing.OpenSigned(device.ID(), record)
 		if err != nil || version() != 3 || there.Version.Number() != 3 {
 			t.Errorf("version %d, at the hubs %v, %v", version(), there, err)
 		}
