@@ -69,16 +69,26 @@ func (s *sessions) Review() {
 	}
 }
 
+// noCommands notes that a device can take no commands, because of what lies on its disk. It is no reason not to measure.
+func (p *program) noCommands(err error) {
+	if err == nil {
+		return
+	}
+	dir := p.cfg.file(directFolder)
+	p.alarms.raise(alarmDirect, dir, fmt.Sprintf("this device takes no commands: %v: mv %s %s.damaged, and start it anew", err, dir, dir))
+}
+
 // openSettings opens what the device was told to keep, and has the config's sensors follow it.
 func (p *program) openSettings() error {
 	dir := p.cfg.file(directFolder)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("making folder of commands: %w", err)
 	}
-	var err error
-	if p.settings, err = command.OpenSettings(dir); err != nil {
+	settings, err := command.OpenSettings(dir)
+	if err != nil {
 		return err
 	}
+	p.settings = settings
 	p.sensors = slices.Clone(p.cfg.Sensors)
 	for i, s := range p.cfg.Sensors {
 		d, err := all.Find(s.Driver)
@@ -103,7 +113,7 @@ func (p *program) openDirect(clock *agent.Clock, boot journal.BootID) error {
 	if err != nil {
 		return err
 	}
-	p.device, err = command.New(command.Config{
+	device, err := command.New(command.Config{
 		Dir: dir, Signer: p.key, Fleet: p.members.get, Sensors: p.agent, Pace: p.agent, Settings: p.settings, Has: has, Actions: p.actions(),
 		Board: p.board.Name(), Program: version, Logger: logger, Note: p.noteOutput,
 		Uptime: func() (journal.BootID, int64) { at, _ := clock.Now(); return boot, at.Mono },
@@ -111,12 +121,13 @@ func (p *program) openDirect(clock *agent.Clock, boot journal.BootID) error {
 	if err != nil {
 		return err
 	}
-	server, err := direct.NewServer(direct.Options{Self: p.key.ID(), Fleet: p.members.get, Thing: p.device.Thing, Doer: p.device, Ledger: ledger,
+	server, err := direct.NewServer(direct.Options{Self: p.key.ID(), Fleet: p.members.get, Thing: device.Thing, Doer: device, Ledger: ledger,
 		Audit: callRecord{p.record}, Logger: logger})
 	if err != nil {
 		return err
 	}
 	p.opened(server)
+	p.device = device
 	p.sessions.server.Store(server)
 	return nil
 }
