@@ -287,7 +287,7 @@ func TestExpired(t *testing.T) {
 		id := direct.NewID()
 		wr.send('Q', []any{id, direct.Set, "relay/switch", 4999, true, []byte{}})
 		wr.wantResult(id, direct.Expired)
-		wr.send('Q', []any{id, direct.Set, "relay/switch", 1 << 40, true, []byte{}})
+		wr.send('Q', []any{id, direct.Set, "relay/switch", uint64(1) << 40, true, []byte{}})
 		wr.wantResult(id, direct.BadRequest)
 		if w.doer.times() != 0 {
 			t.Error("it was done")
