@@ -50,7 +50,8 @@ type board struct {
 	mu     sync.Mutex
 	on     float64
 	fail   error
-	before func() // a Set
+	before func()        // a Set
+	hang   chan struct{} // of the pump; nil = it works
 	sets   []float64
 	seen   []edge.Sample
 	at     int64
@@ -61,7 +62,14 @@ func (b *board) uptime() (journal.BootID, int64) {
 	return b.boot, time.Since(b.began).Milliseconds() + 1000
 }
 
-func (b *board) Set(_ context.Context, sensor string, v edge.Sample) error {
+func (b *board) Set(ctx context.Context, sensor string, v edge.Sample) error {
+	if sensor == "pump" {
+		select {
+		case <-b.hang:
+		case <-ctx.Done():
+		}
+		return ctx.Err()
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.before != nil {
@@ -81,7 +89,7 @@ func (b *board) Set(_ context.Context, sensor string, v edge.Sample) error {
 func (b *board) Read(_ context.Context, sensor string) ([]edge.Sample, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if sensor == "relay" {
+	if sensor == "relay" || sensor == "pump" {
 		return []edge.Sample{{Quantity: switchOn, Value: b.on}}, b.fail
 	}
 	return []edge.Sample{{Quantity: warmth, Value: 21.5}}, b.fail
@@ -163,6 +171,7 @@ func run(t *testing.T, dir string, b *board, hubs command.Board) (d *command.Dev
 	ok(t, err)
 	has := []command.Sensor{
 		{Sensor: thing.Sensor{Name: "relay", Stream: "main", Measures: []edge.Quantity{switchOn}, Outputs: []edge.Quantity{switchOn}}, Every: time.Minute},
+		{Sensor: thing.Sensor{Name: "pump", Stream: "main", Measures: []edge.Quantity{switchOn}, Outputs: []edge.Quantity{switchOn}}, Every: time.Minute},
 		{Sensor: thing.Sensor{Name: "air", Stream: "main", Measures: []edge.Quantity{warmth}, Fastest: time.Second}, Every: time.Minute}}
 	b.every = map[string]time.Duration{}
 	for _, s := range has {
@@ -289,6 +298,28 @@ func TestHold_Fails(t *testing.T) {
 		if _, err := ask(d, direct.Call, "relay/switch", map[string]any{"value": true, "for": 1}); err == nil || !strings.Contains(err.Error(), "nothing was set") {
 			t.Errorf("with nothing to go back to: %v", err)
 		}
+	})
+}
+
+// TestHold_OneHangs: an output whose chip hangs keeps no other one from going back.
+func TestHold_OneHangs(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBoard()
+		d, stop := run(t, dir, b, nowhere{})
+		defer stop()
+		b.hang = make(chan struct{})
+		go func() {
+			_, _ = d.Do(t.Context(), &direct.Order{Peer: owner.ID(), Op: direct.Call, Name: "pump/switch", Value: map[string]any{"value": true, "for": 1}})
+		}()
+		_, err := ask(d, direct.Call, "relay/switch", map[string]any{"value": true, "for": 2})
+		ok(t, err)
+		time.Sleep(2100 * time.Millisecond)
+		synctest.Wait()
+		if on, _ := b.state(); on {
+			t.Error("it waits for the other one")
+		}
+		close(b.hang)
 	})
 }
 
