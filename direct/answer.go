@@ -46,6 +46,8 @@ func (c *session) find(q *ask) (target, *Refusal) {
 		switch {
 		case !ok:
 			return target{}, refuse(NotThere, "this device has no property %.80q", q.Name)
+		case q.Op == Get && p.ReadOnly && p.Stream != "": // a reading: for readers, whoever may command something
+			return target{need: need{stream: p.Stream}}, nil
 		case q.Op == Get:
 			return target{need: need{q.Name, p.Stream}}, nil
 		case p.ReadOnly:
@@ -57,7 +59,7 @@ func (c *session) find(q *ask) (target, *Refusal) {
 		if !ok {
 			return target{}, refuse(NotThere, "this device has no action %.80q", q.Name)
 		}
-		return target{need: need{what: q.Name}, input: a.Input, acts: !a.Safe, signed: a.Signed, also: a.Streams}, nil
+		return target{need: need{what: q.Name}, input: a.Input, acts: !a.Safe, signed: a.Signed, also: a.Stream}, nil
 	}
 	if q.Op == Watch {
 		return c.findWatch(d, q)
@@ -87,7 +89,11 @@ func (c *session) judge(q *ask) (target, *Refusal) {
 	case t.also != "" && !f.May(c.peer, fleet.Read, c.s.o.Self, t.also):
 		return t, refuse(NoRight, "the fleet's log gives you no right to read %s here", t.also)
 	}
-	if err := t.input.Check(argument(q), q.Value); err != nil && !(q.Op == Call && q.Value == nil && t.input != nil && len(t.input.Required) == 0) {
+	v := q.Value
+	if v == nil && t.input != nil && t.input.Type == thing.Object { // no fields need no object
+		v = map[string]any{}
+	}
+	if err := t.input.Check(argument(q), v); err != nil {
 		return t, refuse(BadArgument, "%v", err)
 	}
 	if t.signed {
@@ -170,7 +176,9 @@ func (c *session) look(ctx context.Context, q *ask) Outcome {
 	c.told[key] = true
 	c.mu.Unlock()
 	if !known {
-		c.s.o.Audit.Called(c.act(q))
+		act := c.act(q)
+		act.Looks = true
+		c.s.o.Audit.Called(act)
 	}
 	if q.Op == Watch {
 		return outcomeOf(ctx, nil, c.watch(ctx, q))
@@ -182,7 +190,7 @@ func (c *session) look(ctx context.Context, q *ask) Outcome {
 // once does what acts on the world, or tells what came of it when it was done. It goes on when the session ends: whoever asks again with its id hears the rest.
 func (c *session) once(ctx context.Context, q *ask) (out Outcome, after func()) {
 	d, err := digest(c.peer, q)
-	if err == nil && !c.acts.Allow() {
+	if err == nil && !c.s.mayAct(c.peer) {
 		err = refuse(Busy, "too many requests that act: want at most %g a second", c.s.o.Acts)
 	}
 	var w *work

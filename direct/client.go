@@ -65,7 +65,8 @@ type waiter struct {
 	bad  error       // of Data, known before done
 }
 
-// Open takes part in the session that the device opens on the stream. ctx bounds the opening alone. The session closes the stream.
+// Open takes part in the session that the device opens on the stream. ctx bounds the opening alone. The session closes the stream. An error is a *Refusal of the
+// device's, or wraps ErrFrame or ErrLost.
 func Open(ctx context.Context, stream Stream, c Config) (*Session, error) {
 	if c.Silence == 0 {
 		c.Silence = 45 * time.Second
@@ -82,6 +83,9 @@ func Open(ctx context.Context, stream Stream, c Config) (*Session, error) {
 	}
 	if err != nil {
 		_ = stream.Close()
+		if ReasonOf(err) == 0 && !errors.Is(err, ErrFrame) { // the device ended the stream, or the network did
+			err = fmt.Errorf("%w: %w", ErrLost, err)
+		}
 		return nil, fmt.Errorf("direct: opening session with %s: %w", c.Device.Short(), errors.Join(ctx.Err(), err))
 	}
 	s.quiet = time.AfterFunc(c.Silence, func() {

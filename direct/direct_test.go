@@ -287,7 +287,7 @@ func TestExpired(t *testing.T) {
 		id := direct.NewID()
 		wr.send('Q', []any{id, direct.Set, "relay/switch", 4999, true, []byte{}})
 		wr.wantResult(id, direct.Expired)
-		wr.send('Q', []any{id, direct.Set, "relay/switch", 1 << 40, true, []byte{}})
+		wr.send('Q', []any{id, direct.Set, "relay/switch", uint64(1) << 40, true, []byte{}})
 		wr.wantResult(id, direct.BadRequest)
 		if w.doer.times() != 0 {
 			t.Error("it was done")
@@ -332,7 +332,7 @@ func TestDeadDevice(t *testing.T) {
 func TestNoRight(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, w *world) {
 		w.grant(fleet.Grant{Member: stranger.ID(), Name: "bob", Roles: fleet.Collector,
-			Rights: []fleet.Right{{Do: fleet.Command, On: []string{"pi-1"}, What: []string{"relay/*", "look"}}, {Do: fleet.Command, On: []string{"pi-2"}, What: []string{"*"}}}})
+			Rights: []fleet.Right{{Do: fleet.Command, On: []string{"pi-1"}, What: []string{"relay/*", "air/*", "look"}}, {Do: fleet.Command, On: []string{"pi-2"}, What: []string{"*"}}}})
 		ask := func(as journal.SoftKey, r direct.Request) error {
 			s := w.open(as)
 			defer s.Close()
@@ -457,7 +457,7 @@ func TestArguments_JudgedByTheDevice(t *testing.T) {
 			{direct.Request{Op: direct.Set, Name: "relay/switch", Value: 3}, direct.BadArgument, "relay/switch is 3: want on or off"},
 			{direct.Request{Op: direct.Call, Name: "look", Value: map[string]any{"level": 11}}, direct.BadArgument, "level is 11: want a whole number from 0 to 10"},
 			{direct.Request{Op: direct.Call, Name: "look", Value: map[string]any{"depth": 1}}, direct.BadArgument, "depth is not known"},
-			{direct.Request{Op: direct.Call, Name: "relay/switch"}, direct.BadArgument, "want fields for, value"},
+			{direct.Request{Op: direct.Call, Name: "relay/switch"}, direct.BadArgument, "value is missing: want on or off"},
 			{direct.Request{Op: direct.Call, Name: "work", Value: 1}, direct.BadArgument, "want no value at all"},
 			{direct.Request{Op: direct.Set, Name: "air/temperature", Value: 3.0}, direct.NotThere, "can be read and not set"},
 			{direct.Request{Op: direct.Get, Name: "pond/level"}, direct.NotThere, "no property"},

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/fleet"
 	"github.com/streembit/edge/journal"
@@ -68,6 +70,7 @@ type Act struct {
 	Op     Op
 	Name   string
 	Value  any
+	Looks  bool   // it changes nothing; told once for each name in a session
 	Signed []byte // the record, of a request that is signed singly
 	Repeat bool   // it was done before; its outcome was told again
 }
@@ -91,7 +94,7 @@ type Options struct {
 	Sessions int           // in all. 0 = 32
 	PerPeer  int           // sessions of one peer. 0 = 4
 	AtOnce   int           // requests of a session under way. 0 = 8
-	Acts     float64       // requests that act, a second, of a session, and 25 times that at once. 0 = 4
+	Acts     float64       // requests that act, a second, of one peer, and 25 times that at once. 0 = 2
 }
 
 func (o *Options) complete() error {
@@ -103,7 +106,7 @@ func (o *Options) complete() error {
 	}
 	o.Life, o.Idle = cmp.Or(o.Life, time.Hour), cmp.Or(o.Idle, 10*time.Minute)
 	o.Alive, o.Stall = cmp.Or(o.Alive, 15*time.Second), cmp.Or(o.Stall, 10*time.Second)
-	o.Sessions, o.PerPeer, o.AtOnce, o.Acts = cmp.Or(o.Sessions, 32), cmp.Or(o.PerPeer, 4), cmp.Or(o.AtOnce, 8), cmp.Or(o.Acts, 4)
+	o.Sessions, o.PerPeer, o.AtOnce, o.Acts = cmp.Or(o.Sessions, 32), cmp.Or(o.PerPeer, 4), cmp.Or(o.AtOnce, 8), cmp.Or(o.Acts, 2)
 	return nil
 }
 
@@ -118,6 +121,7 @@ type Server struct {
 	closed   bool
 	sessions map[*session]struct{}
 	works    map[RequestID]*work
+	paces    map[edge.ID]*rate.Limiter // of those that act
 }
 
 // work is something that acts, under way. It outlives the session that asked for it.
@@ -135,7 +139,7 @@ func NewServer(o Options) (*Server, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	s := &Server{o: o, sessions: map[*session]struct{}{}, works: map[RequestID]*work{}}
+	s := &Server{o: o, sessions: map[*session]struct{}{}, works: map[RequestID]*work{}, paces: map[edge.ID]*rate.Limiter{}}
 	s.life, s.stop = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -214,6 +218,30 @@ func (s *Server) Review() {
 			w.end(refuse(NoRight, "the right to %s was taken while it was under way", w.name))
 		}
 	}
+}
+
+// actsAtOnce is how many seconds' worth of acting requests may come at once.
+const actsAtOnce = 25
+
+// maxPaces bounds the peers whose rate is remembered.
+const maxPaces = 1024
+
+// mayAct counts a request that acts against its peer's rate.
+func (s *Server) mayAct(peer edge.ID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.paces[peer]
+	if l == nil {
+		for other := range s.paces { // any, if there are too many: members are few, and who is forgotten begins anew
+			if len(s.paces) < maxPaces {
+				break
+			}
+			delete(s.paces, other)
+		}
+		l = rate.NewLimiter(rate.Limit(s.o.Acts), int(max(1, s.o.Acts*actsAtOnce)))
+		s.paces[peer] = l
+	}
+	return l.Allow()
 }
 
 // claim finds the work of an id, or makes it the caller's to do.

@@ -11,17 +11,12 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/fleet"
 )
 
 // openLimit is how long the operator may take to repeat the nonce.
 const openLimit = 10 * time.Second
-
-// actsAtOnce is how many seconds' worth of acting requests may come at once.
-const actsAtOnce = 25
 
 // session is the device's side of one.
 type session struct {
@@ -32,7 +27,6 @@ type session struct {
 	out    *writer
 	nonce  Nonce
 	began  time.Time
-	acts   *rate.Limiter
 
 	ctx context.Context //nolint:containedctx // the life of the session
 	end context.CancelCauseFunc
@@ -54,7 +48,7 @@ type asked struct {
 
 func newSession(s *Server, stream Stream, peer edge.ID) *session {
 	c := &session{s: s, peer: peer, stream: stream, in: bufio.NewReader(stream), out: &writer{stream: stream, stall: s.o.Stall, limit: MaxTell},
-		acts: rate.NewLimiter(rate.Limit(s.o.Acts), int(max(1, s.o.Acts*actsAtOnce))), asks: map[*asked]struct{}{}, told: map[string]bool{}}
+		asks: map[*asked]struct{}{}, told: map[string]bool{}}
 	rand.Read(c.nonce[:])
 	c.ctx, c.end = context.WithCancelCause(context.Background())
 	return c

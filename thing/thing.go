@@ -99,7 +99,7 @@ type Action struct {
 	Safe        bool    `json:"safe"`                     // changes nothing
 	Idempotent  bool    `json:"idempotent"`               // twice is as once
 	Signed      bool    `json:"sb:signed,omitempty"`      // destructive: each request is signed singly
-	Streams     string  `json:"sb:stream,omitempty"`      // the stream that its output is of; it takes the right to read it, too
+	Stream      string  `json:"sb:stream,omitempty"`      // the stream that its output is of; it takes the right to read it, too
 	Data        string  `json:"sb:contentType,omitempty"` // of the bytes that it streams before its result; "" = none
 	Forms       []Form  `json:"forms"`
 }
@@ -177,7 +177,7 @@ func (d *Description) check() error {
 	}
 	for name, a := range d.Actions {
 		err := errors.Join(checkText("action", name, maxName), checkText("title", a.Title, maxText), checkText("description", a.Description, maxText),
-			checkText("stream", a.Streams, maxName), checkText("content type", a.Data, maxName))
+			checkText("stream", a.Stream, maxName), checkText("content type", a.Data, maxName))
 		for _, s := range []*Schema{a.Input, a.Output} {
 			if s != nil {
 				err = errors.Join(err, s.check(maxLevels))

@@ -320,4 +320,3 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
-

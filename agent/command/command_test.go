@@ -50,7 +50,8 @@ type board struct {
 	mu     sync.Mutex
 	on     float64
 	fail   error
-	before func() // a Set
+	before func()        // a Set
+	hang   chan struct{} // of the pump; nil = it works
 	sets   []float64
 	seen   []edge.Sample
 	at     int64
@@ -61,7 +62,14 @@ func (b *board) uptime() (journal.BootID, int64) {
 	return b.boot, time.Since(b.began).Milliseconds() + 1000
 }
 
-func (b *board) Set(_ context.Context, sensor string, v edge.Sample) error {
+func (b *board) Set(ctx context.Context, sensor string, v edge.Sample) error {
+	if sensor == "pump" {
+		select {
+		case <-b.hang:
+		case <-ctx.Done():
+		}
+		return ctx.Err()
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.before != nil {
@@ -81,7 +89,7 @@ func (b *board) Set(_ context.Context, sensor string, v edge.Sample) error {
 func (b *board) Read(_ context.Context, sensor string) ([]edge.Sample, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if sensor == "relay" {
+	if sensor == "relay" || sensor == "pump" {
 		return []edge.Sample{{Quantity: switchOn, Value: b.on}}, b.fail
 	}
 	return []edge.Sample{{Quantity: warmth, Value: 21.5}}, b.fail
@@ -96,9 +104,15 @@ func (b *board) Latest(sensor string) ([]edge.Sample, edge.Instant) {
 	return nil, edge.Instant{}
 }
 
-func (b *board) Interval(sensor string) time.Duration { return b.every[sensor] }
+func (b *board) Interval(sensor string) time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.every[sensor]
+}
 
 func (b *board) SetInterval(sensor string, d time.Duration) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.every[sensor] = d
 	return nil
 }
@@ -138,6 +152,12 @@ func (s *shelf) Thing(context.Context, edge.ID) ([]byte, error) {
 	return s.record, nil
 }
 
+func (s *shelf) holds() (record []byte, puts int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.record, s.puts
+}
+
 // run starts a device on what is in a folder; stop ends it.
 func run(t *testing.T, dir string, b *board, hubs command.Board) (d *command.Device, stop func()) {
 	t.Helper()
@@ -151,6 +171,7 @@ func run(t *testing.T, dir string, b *board, hubs command.Board) (d *command.Dev
 	ok(t, err)
 	has := []command.Sensor{
 		{Sensor: thing.Sensor{Name: "relay", Stream: "main", Measures: []edge.Quantity{switchOn}, Outputs: []edge.Quantity{switchOn}}, Every: time.Minute},
+		{Sensor: thing.Sensor{Name: "pump", Stream: "main", Measures: []edge.Quantity{switchOn}, Outputs: []edge.Quantity{switchOn}}, Every: time.Minute},
 		{Sensor: thing.Sensor{Name: "air", Stream: "main", Measures: []edge.Quantity{warmth}, Fastest: time.Second}, Every: time.Minute}}
 	b.every = map[string]time.Duration{}
 	for _, s := range has {
@@ -280,6 +301,28 @@ func TestHold_Fails(t *testing.T) {
 	})
 }
 
+// TestHold_OneHangs: an output whose chip hangs keeps no other one from going back.
+func TestHold_OneHangs(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBoard()
+		d, stop := run(t, dir, b, nowhere{})
+		defer stop()
+		b.hang = make(chan struct{})
+		go func() {
+			_, _ = d.Do(t.Context(), &direct.Order{Peer: owner.ID(), Op: direct.Call, Name: "pump/switch", Value: map[string]any{"value": true, "for": 1}})
+		}()
+		_, err := ask(d, direct.Call, "relay/switch", map[string]any{"value": true, "for": 2})
+		ok(t, err)
+		time.Sleep(2100 * time.Millisecond)
+		synctest.Wait()
+		if on, _ := b.state(); on {
+			t.Error("it waits for the other one")
+		}
+		close(b.hang)
+	})
+}
+
 // TestValues: readings, intervals and labels, and what is kept over a restart.
 func TestValues(t *testing.T) {
 	dir := t.TempDir()
@@ -347,8 +390,8 @@ func TestDescription(t *testing.T) {
 			return v.Version.Number()
 		}
 		time.Sleep(10 * time.Second)
-		if version() != 1 || hubs.puts == 0 {
-			t.Errorf("version %d, %d puts", version(), hubs.puts)
+		if _, puts := hubs.holds(); version() != 1 || puts == 0 {
+			t.Errorf("version %d, %d puts", version(), puts)
 		}
 		stop()
 		d, stop = run(t, dir, b, hubs)
@@ -371,7 +414,8 @@ func TestDescription(t *testing.T) {
 		d, stop = run(t, dir, b, hubs)
 		defer stop()
 		time.Sleep(time.Minute)
-		there, err := thing.OpenSigned(device.ID(), hubs.record)
+		record, _ := hubs.holds()
+		there, err := thing.OpenSigned(device.ID(), record)
 		if err != nil || version() != 3 || there.Version.Number() != 3 {
 			t.Errorf("version %d, at the hubs %v, %v", version(), there, err)
 		}

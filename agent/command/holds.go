@@ -47,9 +47,10 @@ type holds struct {
 	logger *slog.Logger
 	wake   chan struct{}
 
-	setting sync.Mutex // one output is set at a time, so that no hold overtakes another
 	mu      sync.Mutex
-	all     map[string]hold // by "<sensor>/<quantity>"
+	all     map[string]hold          // by "<sensor>/<quantity>"
+	setting map[string]chan struct{} // each output is set by one at a time, who has put a token there, so that no hold overtakes another
+	busy    map[string]bool          // those that are being put back
 }
 
 // hold is one.
@@ -79,7 +80,8 @@ func (h hold) back() edge.Sample {
 }
 
 func openHolds(dir string, to Setter, uptime Uptime, note func(string, string, error), logger *slog.Logger) (*holds, error) {
-	h := &holds{path: filepath.Join(dir, holdsFile), to: to, uptime: uptime, note: note, logger: logger, wake: make(chan struct{}, 1), all: map[string]hold{}}
+	h := &holds{path: filepath.Join(dir, holdsFile), to: to, uptime: uptime, note: note, logger: logger, wake: make(chan struct{}, 1), all: map[string]hold{},
+		setting: map[string]chan struct{}{}, busy: map[string]bool{}}
 	raw, err := os.ReadFile(h.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return h, nil
@@ -112,9 +114,12 @@ func (h *holds) save() error {
 
 // set sets an output for a time, then back; 0 = for good, which also ends what holds it. line tells what it goes back to, unless it is held already.
 func (h *holds) set(ctx context.Context, sensor string, to edge.Sample, line func() (edge.Sample, error), d time.Duration) error {
-	h.setting.Lock()
-	defer h.setting.Unlock()
 	output := sensor + "/" + to.Name
+	unlock, err := h.lock(ctx, output)
+	if err != nil {
+		return fmt.Errorf("nothing was set, another request is setting it: %w", err)
+	}
+	defer unlock()
 	if d == 0 {
 		if err := h.to.Set(ctx, sensor, to); err != nil {
 			return err
@@ -138,11 +143,33 @@ func (h *holds) set(ctx context.Context, sensor string, to edge.Sample, line fun
 		return fmt.Errorf("command: nothing was set, since its end could not be noted: %w", err)
 	}
 	err = h.to.Set(ctx, sensor, to) // if it fails nobody knows what it did: it goes back all the same
+	h.poke()
+	return err
+}
+
+// lock takes an output for the caller alone.
+func (h *holds) lock(ctx context.Context, output string) (unlock func(), err error) {
+	h.mu.Lock()
+	place := h.setting[output]
+	if place == nil {
+		place = make(chan struct{}, 1)
+		h.setting[output] = place
+	}
+	h.mu.Unlock()
+	select {
+	case place <- struct{}{}:
+		return func() { <-place }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// poke has run look again.
+func (h *holds) poke() {
 	select {
 	case h.wake <- struct{}{}:
 	default:
 	}
-	return err
 }
 
 // release ends a hold; the output stays as it is.
@@ -156,11 +183,12 @@ func (h *holds) release(output string) error {
 	return h.save()
 }
 
-// run puts outputs back when their time has come, until ctx ends.
+// run puts outputs back when their time has come, until ctx ends. One that hangs holds up no other.
 func (h *holds) run(ctx context.Context) {
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
 	for {
-		wait := h.due(ctx)
-		t := time.NewTimer(wait)
+		t := time.NewTimer(h.due(ctx, &tasks))
 		select {
 		case <-ctx.Done():
 			t.Stop()
@@ -172,59 +200,71 @@ func (h *holds) run(ctx context.Context) {
 	}
 }
 
-// due puts back what is due, and tells how long nothing else will be.
-func (h *holds) due(ctx context.Context) (wait time.Duration) {
+// due begins to put back what is due, and tells how long nothing else will be.
+func (h *holds) due(ctx context.Context, tasks *sync.WaitGroup) (wait time.Duration) {
 	wait = time.Hour
 	boot, now := h.uptime()
 	h.mu.Lock()
-	list := slices.Collect(maps.Values(h.all))
-	h.mu.Unlock()
-	for _, one := range list {
+	defer h.mu.Unlock()
+	for output, one := range h.all {
 		left := time.Duration(one.Until-now) * time.Millisecond
 		if one.Boot != boot { // the machine was started anew: how long ago nobody knows
 			left = 0
 		}
-		if pause := time.Until(one.retry); pause > left {
-			left = pause
+		left = max(left, time.Until(one.retry))
+		switch {
+		case h.busy[output]:
+		case left > 0:
+			wait = min(wait, max(left, time.Millisecond))
+		default:
+			h.busy[output] = true
+			tasks.Go(func() { h.putBack(ctx, one) })
 		}
-		if left <= 0 {
-			left = h.putBack(ctx, one)
-		}
-		wait = min(wait, max(left, time.Millisecond))
 	}
 	return wait
 }
 
-// putBack ends one hold and tells when to look again.
-func (h *holds) putBack(ctx context.Context, one hold) time.Duration {
-	h.setting.Lock()
-	defer h.setting.Unlock()
+// putBack ends one hold, or says when to try again.
+func (h *holds) putBack(ctx context.Context, one hold) {
+	defer func() {
+		h.mu.Lock()
+		delete(h.busy, one.Output)
+		h.mu.Unlock()
+		h.poke()
+	}()
+	unlock, err := h.lock(ctx, one.Output)
+	if err != nil { // the program ends
+		return
+	}
+	defer unlock()
 	h.mu.Lock()
 	now, held := h.all[one.Output]
 	h.mu.Unlock()
 	if !held || now != one { // set anew meanwhile
-		return time.Millisecond
+		return
 	}
 	sensor, _, _ := strings.Cut(one.Output, "/")
-	err := h.to.Set(ctx, sensor, one.back())
-	if err == nil {
+	if err = h.to.Set(ctx, sensor, one.back()); err == nil {
 		err = h.release(one.Output)
 	}
-	if err == nil {
+	h.went(ctx, one, err)
+}
+
+// went notes what came of putting an output back. The caller has the output.
+func (h *holds) went(ctx context.Context, one hold, err error) {
+	switch {
+	case err == nil:
 		h.note(one.Output, "back to what it was", nil)
-		return time.Hour
-	}
-	if ctx.Err() != nil {
-		return time.Hour
-	}
-	if one.pause == 0 { // told once
+		return
+	case ctx.Err() != nil:
+		return
+	case one.pause == 0: // told once
 		h.note(one.Output, "not back to what it was", err)
 		h.logger.Error("an output does not go back, it is tried again", "output", one.Output, "err", err)
 	}
 	one.pause = min(max(2*one.pause, againFirst), againLast)
 	one.retry = time.Now().Add(one.pause)
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.all[one.Output] = one
-	h.mu.Unlock()
-	return one.pause
 }

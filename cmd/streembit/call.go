@@ -139,6 +139,9 @@ func (c *calling) request(d *thing.Description) (direct.Request, error) {
 	return r, nil
 }
 
+// reachLimit is how long a device is looked for that has not answered once: it may just start anew.
+const reachLimit = 6 * time.Second
+
 // do asks one device, in as many sessions as it takes within its time: with one id, so that it is done once.
 func (c *calling) do(ctx context.Context, r *reacher, out *outcomeOf) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
@@ -148,11 +151,11 @@ func (c *calling) do(ctx context.Context, r *reacher, out *outcomeOf) {
 	for {
 		out.err = c.once(ctx, r, id, out)
 		lost := errors.Is(out.err, direct.ErrLost) || errors.Is(out.err, transport.ErrUnreachable) || direct.ReasonOf(out.err) == direct.Stopping
-		if !lost || ctx.Err() != nil {
+		if !lost || ctx.Err() != nil || !out.asked && time.Since(began) > reachLimit {
 			return
 		}
 		if !told {
-			out.say(-1, "it is tried until --timeout: "+out.err.Error())
+			out.say(-1, "it is tried again: "+out.err.Error())
 			told = true
 		}
 		t := time.NewTimer(again)

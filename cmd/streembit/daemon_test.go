@@ -3,9 +3,9 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"os/exec"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -19,12 +19,12 @@ import (
 // daemon is a real streembitd. Its log is read once it has ended.
 type daemon struct {
 	cmd  *exec.Cmd
-	log  bytes.Buffer
+	log  swarm.Buffer
 	done chan struct{}
 }
 
 // daemons runs streembitd with the config FOLDER.toml, which names FOLDER as its state folder: daemon start FOLDER, daemon stop FOLDER, daemon kill FOLDER (with
-// SIGKILL). What runs at the end of a transcript is killed.
+// SIGKILL), daemon says FOLDER TEXT (waits until its log does). What runs at the end of a transcript is killed.
 func daemons(t *testing.T) func(*testscript.TestScript, bool, []string) {
 	var mu sync.Mutex
 	all := map[string]*daemon{} // by absolute folder
@@ -43,8 +43,10 @@ func daemons(t *testing.T) func(*testscript.TestScript, bool, []string) {
 			d.end(syscall.SIGTERM)
 		case "kill":
 			d.end(syscall.SIGKILL)
+		case "says":
+			d.await(ts, args[2])
 		default:
-			ts.Fatalf("daemon %s: want start, stop or kill", args[0])
+			ts.Fatalf("daemon %s: want start, stop, kill or says", args[0])
 		}
 	}
 }
@@ -52,6 +54,14 @@ func daemons(t *testing.T) func(*testscript.TestScript, bool, []string) {
 func (d *daemon) end(how syscall.Signal) {
 	_ = d.cmd.Process.Signal(how) // it may have ended
 	<-d.done
+}
+
+func (d *daemon) await(ts *testscript.TestScript, text string) {
+	for deadline := time.Now().Add(within); !strings.Contains(d.log.String(), text); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			ts.Fatalf("streembitd never said %q: %s", text, d.log.Tail(20))
+		}
+	}
 }
 
 func startDaemon(t *testing.T, ts *testscript.TestScript, folder string) *daemon {

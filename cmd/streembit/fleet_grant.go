@@ -55,7 +55,7 @@ WHAT may end in *. SELECTOR is a name, an id, or a label such as site=lab. What 
 	fl := cmd.Flags()
 	fl.StringVar(&m.roles, "role", "", "`roles`: device, hub, collector, operator, joined by commas")
 	fl.StringArrayVar(&m.rights, "right", nil, "a `right`, for example \"read main on site=lab\" (may be repeated)")
-	fl.StringSliceVar(&m.addrs, "addr", nil, "`multiaddr` at which a hub is reached, for example /ip4/192.0.2.7/tcp/32321 (may be repeated)")
+	fl.StringSliceVar(&m.addrs, "addr", nil, "`multiaddr` at which a hub, or a device without any hub, is reached, for example /ip4/192.0.2.7/tcp/32321 (may be repeated)")
 	fl.StringVar(&m.reader, "reader", "", "the reader.pub `file` of a collector (streembit id writes it) or of a hub that grants devices by a token")
 	fl.StringSliceVar(&m.streams, "stream", nil, "the same as --right \"read STREAM\" (may be repeated); a collector without any right may read all")
 	d.flags(cmd)
@@ -90,8 +90,8 @@ func (m typedGrant) grant(now time.Time) (fleet.Grant, error) {
 	if g.Expires, err = parseExpires(m.expires, now); err != nil {
 		return g, err
 	}
-	if len(m.addrs) > 0 && g.Roles&fleet.Hub == 0 {
-		return g, errors.New("--addr is for hubs: nobody connects to other members")
+	if len(m.addrs) > 0 && g.Roles&(fleet.Hub|fleet.Device) == 0 {
+		return g, errors.New("--addr is for hubs and devices: nobody connects to other members")
 	}
 	for _, addr := range m.addrs {
 		clean, err := checkAddr(addr, id)

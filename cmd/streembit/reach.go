@@ -124,10 +124,17 @@ func (r *reacher) kept(device edge.ID) (*thing.Description, error) {
 	return thing.OpenSigned(device, record)
 }
 
-// keep notes a proven description.
+// keep notes a proven description, unless a newer one lies here.
 func (r *reacher) keep(device edge.ID, record []byte) error {
 	r.saving.Lock()
 	defer r.saving.Unlock()
+	d, err := thing.OpenSigned(device, record)
+	if err != nil {
+		return err
+	}
+	if known, err := r.kept(device); err == nil && known.Version.Number() >= d.Version.Number() {
+		return nil
+	}
 	path := r.thingFile(device)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("keeping description: %w", err)
@@ -141,12 +148,10 @@ func (r *reacher) stored(ctx context.Context, device edge.ID) (*thing.Descriptio
 	defer cancel()
 	record, err := r.hubs.node.Thing(ctx, device)
 	if err == nil {
-		if d, err := thing.OpenSigned(device, record); err == nil {
-			return d, r.keep(device, record)
-		}
+		err = r.keep(device, record)
 	}
-	d, kerr := r.kept(device)
-	if errors.Is(kerr, fs.ErrNotExist) {
+	d, kerr := r.kept(device) // which may be newer than what the hubs have
+	if errors.Is(kerr, fs.ErrNotExist) && err != nil {
 		return nil, err
 	}
 	return d, kerr

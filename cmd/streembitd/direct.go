@@ -71,16 +71,26 @@ func (s *sessions) Review() {
 	}
 }
 
+// noCommands notes that a device can take no commands, because of what lies on its disk. It is no reason not to measure.
+func (p *program) noCommands(err error) {
+	if err == nil {
+		return
+	}
+	dir := p.cfg.file(directFolder)
+	p.alarms.raise(alarmDirect, dir, fmt.Sprintf("this device takes no commands: %v: mv %s %s.damaged, and start it anew", err, dir, dir))
+}
+
 // openSettings opens what the device was told to keep, and has the config's sensors follow it.
 func (p *program) openSettings() error {
 	dir := p.cfg.file(directFolder)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("making folder of commands: %w", err)
 	}
-	var err error
-	if p.settings, err = command.OpenSettings(dir); err != nil {
+	settings, err := command.OpenSettings(dir)
+	if err != nil {
 		return err
 	}
+	p.settings = settings
 	p.sensors = slices.Clone(p.cfg.Sensors)
 	for i, s := range p.cfg.Sensors {
 		d, err := all.Find(s.Driver)
@@ -105,7 +115,7 @@ func (p *program) openDirect(clock *agent.Clock, boot journal.BootID) error {
 	if err != nil {
 		return err
 	}
-	p.device, err = command.New(command.Config{
+	device, err := command.New(command.Config{
 		Dir: dir, Signer: p.key, Fleet: p.members.get, Sensors: p.agent, Pace: p.agent, Settings: p.settings, Has: has, Actions: p.actions(),
 		Board: p.board.Name(), Program: version, Logger: logger, Note: p.noteOutput,
 		Uptime: func() (journal.BootID, int64) { at, _ := clock.Now(); return boot, at.Mono },
@@ -113,12 +123,13 @@ func (p *program) openDirect(clock *agent.Clock, boot journal.BootID) error {
 	if err != nil {
 		return err
 	}
-	server, err := direct.NewServer(direct.Options{Self: p.key.ID(), Fleet: p.members.get, Thing: p.device.Thing, Doer: p.device, Ledger: ledger,
+	server, err := direct.NewServer(direct.Options{Self: p.key.ID(), Fleet: p.members.get, Thing: device.Thing, Doer: device, Ledger: ledger,
 		Audit: callRecord{p.record}, Logger: logger, Feed: p.feed, Boot: boot})
 	if err != nil {
 		return err
 	}
 	p.opened(server)
+	p.device = device
 	p.sessions.server.Store(server)
 	return nil
 }
@@ -139,6 +150,7 @@ func (p *program) describeSensors() (has []command.Sensor, err error) {
 // Events of the audit log that are about commands.
 const (
 	evCall      = "call"         // is about to be done
+	evLook      = "look"         // something was read, or done that changes nothing
 	evCallEnd   = "call-ended"   // was done, or why not
 	evOutput    = "output"       // went back by itself, or could not
 	evBadCall   = "refused-call" // was not done
@@ -155,8 +167,14 @@ func (p *program) noteOutput(output, what string, err error) {
 // callRecord is the audit of commands.
 type callRecord struct{ *record }
 
-// Called implements direct.Recorder.
-func (r callRecord) Called(a direct.Act) { r.decided(evCall, a.Peer.String(), a.Name, callText(a)) }
+// Called implements direct.Recorder. Who looks may do so as often as it likes, so that it counts as what others try: limited in rate, and in a space of its own.
+func (r callRecord) Called(a direct.Act) {
+	if a.Looks {
+		r.refused(evLook, a.Peer.String(), a.Name, errors.New(callText(a)))
+		return
+	}
+	r.decided(evCall, a.Peer.String(), a.Name, callText(a))
+}
 
 // Ended implements direct.Recorder.
 func (r callRecord) Ended(a direct.Act, why error) {

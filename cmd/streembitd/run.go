@@ -201,9 +201,7 @@ func (p *program) open(ctx context.Context, f *fleet.Fleet) (err error) {
 		}
 	}
 	if p.directs() {
-		if err := p.openSettings(); err != nil {
-			return err
-		}
+		p.noCommands(p.openSettings())
 	}
 	if err := p.openNode(ctx); err != nil {
 		return err

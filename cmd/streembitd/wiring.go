@@ -139,10 +139,10 @@ func (p *program) openAgent(ctx context.Context) error {
 		}
 		p.opened(c.Receipts)
 	}
-	if p.agent, err = agent.New(c); err != nil || !p.directs() {
-		return err
+	if p.agent, err = agent.New(c); err == nil && p.settings != nil {
+		p.noCommands(p.openDirect(clock, boot))
 	}
-	return p.openDirect(clock, boot)
+	return err
 }
 
 func (p *program) openOutbox(ctx context.Context) (*outbox.Outbox, []outbox.Spooled, error) {

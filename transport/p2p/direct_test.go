@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"testing"
 	"time"
 
@@ -188,4 +189,35 @@ func TestThing(t *testing.T) {
 	if _, err := reader.Thing(ctx, key.ID()); err == nil {
 		t.Error("the description of a revoked device")
 	}
+}
+
+// BenchmarkDirect_Get is the round trip of reading a value on an open session, over TCP with Noise on loopback.
+func BenchmarkDirect_Get(b *testing.B) {
+	w := transporttest.NewWorld(b, 1, 1)
+	op := transporttest.NewKey(b)
+	w.Grant(b, fleet.Grant{Member: op.ID(), Name: "ann", Roles: fleet.Operator, Rights: fleet.Everything()})
+	crew(b, w)
+	dev, _ := sailDevice(b, w)
+	ann := sail(b, op, w.Fleet(), nil)
+	ok(b, ann.Bootstrap(b.Context()))
+	var s *direct.Session
+	transporttest.WaitFor(b, "a session", func() (bool, string) {
+		stream, _, err := ann.Direct(b.Context(), dev.ID())
+		if err != nil {
+			return false, err.Error()
+		}
+		s, err = direct.Open(b.Context(), stream, direct.Config{Signer: op, Device: dev.ID()})
+		return err == nil, "session"
+	})
+	defer s.Close()
+	var all []time.Duration
+	for b.Loop() {
+		began := time.Now()
+		if _, err := s.Do(b.Context(), direct.Request{Op: direct.Get, Name: "relay/switch"}); err != nil {
+			b.Fatal(err)
+		}
+		all = append(all, time.Since(began))
+	}
+	slices.Sort(all)
+	b.ReportMetric(float64(all[len(all)/2].Microseconds()), "p50-µs")
 }

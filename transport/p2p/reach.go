@@ -118,7 +118,7 @@ func (n *Node) find(ctx context.Context, hub edge.ID) (peer.AddrInfo, error) {
 	}
 	found, err := n.dht.FindPeer(ctx, peerID(hub))
 	if err != nil {
-		return peer.AddrInfo{}, fmt.Errorf("p2p: finding hub %s: %w", hub.Short(), err)
+		return peer.AddrInfo{}, fmt.Errorf("p2p: finding %s: %w", hub.Short(), err)
 	}
 	return found, nil
 }
