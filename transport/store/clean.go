@@ -17,8 +17,8 @@ import (
 
 // The log gives space back by whole files from its beginning. So what counts in its first files is copied to its end where that pays: where of all
 // files up to some file at most a half counts, or, when the hub is nearly full, three quarters. Each byte that is copied then frees at least one
-// (a third), which had been written once, so that cleaning never more than doubles (quadruples) what is written. Only a hub that has no room left for
-// the words of retention copies whatever gives back anything.
+// (a third), which had been written once, so that cleaning never more than doubles (quadruples) what is written. Below half of the quota nothing is
+// copied, since nobody needs the space; only a hub that has no room left for the words of retention copies whatever gives back anything.
 const (
 	moveRate  = 4 << 20 // bytes a second
 	moveBatch = 1 << 20 // bytes in one write
@@ -108,6 +108,8 @@ func (s *Store) worst() (first uint32, bytes int64, pays bool) {
 
 func (s *Store) pays(live, total, size int64) bool {
 	switch {
+	case s.o.Quota > 0 && size <= s.o.Quota/2:
+		return false
 	case s.o.Quota > 0 && size > s.o.Quota-s.fileSize()*3/2:
 		return live < total
 	case s.o.Quota > 0 && size > (s.o.Quota-s.reserve())/8*7:
