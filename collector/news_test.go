@@ -155,15 +155,14 @@ func TestFollowFleetChanges(t *testing.T) {
 		w.following(t, func(c *collector.Collector, sink *memory) {
 			before := maps.Clone(w.made)
 			late := w.device(5)
-			old := w.fleet
-			w.fleet = w.enrolled(5)
-			known := w.fleet
+			old, known := w.fleet, w.enrolled(5)
+			w.change(known)
 			late.epoch(nil)
 			late.readings(5, 1)
-			w.fleet = old
+			w.change(old)
 			w.publish(late.all...)
 			same(t, rowsOf(sink), before)
-			w.fleet = known
+			w.change(known)
 			c.FleetChanged()
 			same(t, rowsOf(sink), w.made)
 
@@ -171,7 +170,7 @@ func TestFollowFleetChanges(t *testing.T) {
 			w.mu.Lock()
 			w.stores[hub] = map[journal.Chain]map[uint64][]byte{}
 			w.mu.Unlock()
-			w.fleet = must(w.fleet.Grant(w.author(), time.Now(), fleet.Grant{Member: hub, Name: "hub-late", Roles: fleet.Hub}))
+			w.change(must(w.fleet.Grant(w.author(), time.Now(), fleet.Grant{Member: hub, Name: "hub-late", Roles: fleet.Hub})))
 			c.FleetChanged()
 			synctest.Wait()
 			for _, s := range late.readings(3, 1) {

@@ -335,7 +335,7 @@ func (m *memory) Close() error { return nil }
 
 func (w *world) collector(t testing.TB, sink collector.Sink, change ...func(*collector.Config)) *collector.Collector {
 	t.Helper()
-	cfg := collector.Config{Source: w, Sink: sink, Fleet: func() *fleet.Fleet { return w.fleet }, Key: w.reader, Reader: w.readerID}
+	cfg := collector.Config{Source: w, Sink: sink, Fleet: w.current, Key: w.reader, Reader: w.readerID}
 	for _, f := range change {
 		f(&cfg)
 	}
