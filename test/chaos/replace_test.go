@@ -12,7 +12,6 @@ import (
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/fleet"
 	"github.com/streembit/edge/journal"
-	"github.com/streembit/edge/test/swarm"
 	"github.com/streembit/edge/transport"
 	"github.com/streembit/edge/transport/mem"
 	"github.com/streembit/edge/transport/repair"
@@ -99,14 +98,14 @@ func (l *lab) renew(hubs []*hub) {
 // awaitCopies waits until each segment of a chain is on all hubs of its bucket.
 func (r *repairs) awaitCopies(c journal.Chain, last uint64) {
 	r.lab.Helper()
-	swarm.WaitFor(r.lab, "all copies", func() error {
+	awaitProgress(r.lab, "all copies", func() (int, string) {
 		lacking, of := r.lab.lacking(c, last)
 		if of == nil {
-			return nil
+			return 0, ""
 		}
 		st := r.all[of].Stats()
 		st.Peers = nil
-		return fmt.Errorf("%d copies are lacking, for example of a hub whose repair says %+v", lacking, st)
+		return lacking, fmt.Sprintf("%d copies are lacking, for example of a hub whose repair says %+v", lacking, st)
 	})
 }
 
