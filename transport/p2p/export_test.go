@@ -34,6 +34,7 @@ var (
 
 	DecodeRepairRequest = decodeRepairRequest
 	DecodeRanges        = decodeRanges
+	DecodeHeld          = decodeHeld
 	DecodeDated         = decodeDated
 
 	Look       = look
