@@ -49,22 +49,21 @@ func (s *Store) clean(ctx context.Context) error {
 // drop removes the files at the beginning of the log in which nothing counts. Nobody else uses the log meanwhile: a frame that is durable and not
 // yet in the ledger must not be taken for one that does not count.
 func (s *Store) drop() error {
+	s.disk.RLock()
+	_, some := s.droppable()
+	s.disk.RUnlock()
+	if !some {
+		return nil
+	}
 	s.disk.Lock()
 	defer s.disk.Unlock()
 	if s.isClosed() {
 		return ErrClosed
 	}
-	if s.failed != nil {
+	before, some := s.droppable()
+	if !some {
 		return s.failed
 	}
-	before := s.log.End().File
-	s.mu.Lock()
-	for file, f := range s.space {
-		if f.live > 0 {
-			before = min(before, uint64(file))
-		}
-	}
-	s.mu.Unlock()
 	freed, err := s.log.Drop(wal.Pos{File: before})
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -78,6 +77,25 @@ func (s *Store) drop() error {
 		}
 	}
 	return nil
+}
+
+// droppable returns the first file that must stay, and whether there is one before it. The caller holds disk.
+func (s *Store) droppable() (before uint64, some bool) {
+	if s.isClosed() || s.failed != nil {
+		return 0, false
+	}
+	before = s.log.End().File
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for file, f := range s.space {
+		if f.live > 0 {
+			before = min(before, uint64(file))
+		}
+	}
+	for file := range s.space {
+		some = some || uint64(file) < before
+	}
+	return before, some
 }
 
 // worst returns the first file, and what of it counts, if it pays to copy that.
