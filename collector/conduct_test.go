@@ -17,6 +17,7 @@ type conduct struct {
 	claims map[edge.ID][]transport.Held                 // what they say beside that
 	frozen map[edge.ID]bool                             // take questions and never answer
 	tires  map[edge.ID]int                              // freeze when they have given so many segments
+	mute   map[edge.ID]bool                             // give no segments, and do not say so
 	served map[edge.ID]int                              // segments given
 	asked  int                                          // requests
 	looked int                                          // heads looked up
@@ -28,7 +29,7 @@ type conduct struct {
 
 func newConduct() conduct {
 	return conduct{floors: map[edge.ID]map[journal.Chain]transport.Held{}, claims: map[edge.ID][]transport.Held{}, frozen: map[edge.ID]bool{},
-		served: map[edge.ID]int{}, tires: map[edge.ID]int{}, marks: map[edge.ID]map[journal.Chain]journal.Link{}, refuse: map[edge.ID]bool{}}
+		served: map[edge.ID]int{}, tires: map[edge.ID]int{}, mute: map[edge.ID]bool{}, marks: map[edge.ID]map[journal.Chain]journal.Link{}, refuse: map[edge.ID]bool{}}
 }
 
 // letGo makes hubs forget what is below the floor, and say so.

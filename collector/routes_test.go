@@ -23,7 +23,7 @@ func TestPullSpreads(t *testing.T) {
 	total := 0
 	for _, h := range w.hubs {
 		total += w.served[h]
-		if n := w.served[h]; n < len(d.all)/20 {
+		if n := w.served[h]; n < journal.BucketSize || n > 3*len(d.all)/4 { // how much each gives is a matter of how fast it is
 			t.Errorf("hub %s gave %d of %d segments", h.Short(), n, len(d.all))
 		}
 	}
@@ -37,6 +37,7 @@ func TestPullAroundFrozen(t *testing.T) {
 	for name, freeze := range map[string]func(w *world){
 		"from the beginning": func(w *world) { w.frozen[w.hubs[1]] = true },
 		"after a while":      func(w *world) { w.tires[w.hubs[1]] = 64 },
+		"after the survey":   func(w *world) { w.mute[w.hubs[1]] = true },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -45,7 +46,7 @@ func TestPullAroundFrozen(t *testing.T) {
 				freeze(w)
 				sink, began := newMemory(), time.Now()
 				r := w.pull(t, sink)
-				if took := time.Since(began); took > 15*time.Second || !r.Complete() || r.Segments != uint64(len(d.all)) {
+				if took := time.Since(began); took > 30*time.Second || !r.Complete() || r.Segments != uint64(len(d.all)) {
 					t.Errorf("after %v: %s", took, r)
 				}
 				same(t, sink.rows, w.made)

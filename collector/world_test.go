@@ -151,6 +151,10 @@ func (w *world) Fetch(ctx context.Context, hub edge.ID, chain journal.Chain, spa
 	if err := w.freezes(ctx, hub); err != nil {
 		return err
 	}
+	if w.mute[hub] {
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	w.mu.Lock()
 	err := w.down[hub]
 	w.fetches++
