@@ -129,6 +129,7 @@ func TestFollowFillsHolesFirst(t *testing.T) {
 			}
 			asked := w.asked
 			time.Sleep(time.Hour)
+			synctest.Wait()
 			if w.asked > asked+3 { // watermarks
 				t.Errorf("the hole cost %d questions in an hour", w.asked-asked)
 			}
@@ -194,6 +195,7 @@ func TestFollowLiar(t *testing.T) {
 				w.mu.Unlock()
 				time.Sleep(time.Second)
 			}
+			synctest.Wait()
 			if n := w.asked - asked; n > 400 {
 				t.Errorf("%d questions for 1000 lies", n)
 			}

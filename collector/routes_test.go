@@ -16,7 +16,7 @@ import (
 // TestPullSpreads: one long chain is read from all who hold it, and each segment once.
 func TestPullSpreads(t *testing.T) {
 	w := newWorld(5, 1)
-	d := w.epochs(40)
+	d := w.epochs(24)
 	sink := newMemory()
 	r := w.pull(t, sink)
 	same(t, sink.rows, w.made)
@@ -42,7 +42,7 @@ func TestPullAroundFrozen(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(3, 1)
-				d := w.epochs(40)
+				d := w.epochs(18) // more than is believed without a proof
 				freeze(w)
 				sink, began := newMemory(), time.Now()
 				r := w.pull(t, sink)

@@ -190,9 +190,11 @@ func TestFollowWatermarks(t *testing.T) {
 			t.Errorf("%d watermarks in ten minutes", n)
 		}
 		time.Sleep(2 * time.Minute)
+		synctest.Wait()
 		w.wantMark(t, d, 663, w.hubs...)
 		asked := w.asked
 		time.Sleep(24 * time.Hour)
+		synctest.Wait()
 		if w.asked != asked {
 			t.Errorf("%d requests in a quiet day", w.asked-asked)
 		}
