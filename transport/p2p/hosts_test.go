@@ -17,7 +17,7 @@ import (
 	"github.com/streembit/edge/transport/p2p"
 )
 
-// hostsVariable makes TestManyHosts larger: "40,260" is 40 hubs and 260 devices, "300,0" no device but one.
+// hostsVariable makes TestManyHosts larger: "30,270" is 30 hubs and 270 devices. Each pair takes two descriptors, of which a process may have 20 000 or fewer.
 const hostsVariable = "STREEMBIT_TEST_HOSTS"
 
 // TestManyHosts: whole nodes, each with its own key and address, join, and every device's segments are on exactly the hubs that anybody can compute.
