@@ -94,3 +94,17 @@ func (w *world) Mark(ctx context.Context, hub edge.ID, signed []byte) error {
 	}
 	return nil
 }
+
+// told returns how many records of watermarks came.
+func (w *world) told() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.records
+}
+
+// questions returns how many requests came.
+func (w *world) questions() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.asked
+}

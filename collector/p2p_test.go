@@ -48,7 +48,7 @@ func hubsOnLoopback(t *testing.T, w *world, wrap func(*store.Store) transport.St
 		g.Addrs, g.Serial = node.Addrs(), 0
 		grants = append(grants, g)
 	}
-	w.fleet = must(w.fleet.Grant(w.author(), time.Now(), grants...))
+	w.change(must(w.fleet.Grant(w.author(), time.Now(), grants...)))
 }
 
 // member starts a client.
