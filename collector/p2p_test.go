@@ -176,9 +176,9 @@ type boaster struct {
 }
 
 func (b boaster) Held(ctx context.Context, _ edge.ID) ([]transport.Held, error) {
-	out := make([]transport.Held, 300_000)
+	out, who := make([]transport.Held, 300_000), softKey(1000).ID()
 	for i := range out {
-		out[i] = transport.Held{Chain: journal.Chain{Fleet: b.fleet, Device: softKey(1000).ID(), Stream: "main"}, Spans: []transport.Span{{First: 0, Last: 9}}}
+		out[i] = transport.Held{Chain: journal.Chain{Fleet: b.fleet, Device: who, Stream: "main"}, Spans: []transport.Span{{First: 0, Last: 9}}}
 		out[i].Chain.Incarnation = journal.Incarnation{byte(i), byte(i >> 8), byte(i >> 16)}
 	}
 	return out, ctx.Err()
