@@ -33,7 +33,11 @@ func replace(tr *trial, rounds int, mended bool) outcome {
 	tr.Helper()
 	l := newLab(tr.T, plan{hubs: 40, devices: 1})
 	d := l.newDevice(0, byTheBook)
-	d.seal(2000)
+	segments := 640 // each is verified some 40 times under the race detector
+	if long() {
+		segments = 2000
+	}
+	d.seal(segments)
 	d.awaitPublished()
 	tip := d.box.Status().Tips["main"]
 	chain := d.box.Status().Streams["main"]
