@@ -69,7 +69,12 @@ func TestPullForgetful(t *testing.T) {
 	}
 	// It also hides what it lacks.
 	w.claims[w.hubs[2]] = []transport.Held{{Chain: d.chain(), Spans: []transport.Span{{First: 0, Last: 255}}}}
-	if r := w.pull(t, newMemory()); !r.Complete() || r.Segments != 256 {
+	if r := w.pull(t, newMemory()); !r.Complete() || r.Segments != 256 || r.Hubs[2].Lacks != 0 {
+		t.Errorf("report: %s", r)
+	}
+	// Who asks it, because the others are gone, is told so.
+	w.down[w.hubs[0]], w.down[w.hubs[1]] = transport.ErrUnreachable, transport.ErrUnreachable
+	if r := w.pull(t, newMemory()); r.Complete() || r.Hubs[2].Withheld != 100 || !strings.Contains(r.String(), "did not send 100 segments that it says it holds") {
 		t.Errorf("report: %s", r)
 	}
 }
