@@ -36,7 +36,7 @@ func TestPullSpreads(t *testing.T) {
 func TestPullAroundFrozen(t *testing.T) {
 	for name, freeze := range map[string]func(w *world){
 		"from the beginning": func(w *world) { w.frozen[w.hubs[1]] = true },
-		"after a while":      func(w *world) { w.tires[w.hubs[1]] = 64 },
+		"after a while":      func(w *world) { w.tires[w.hubs[1]] = 1 },
 		"after the survey":   func(w *world) { w.mute[w.hubs[1]] = true },
 	} {
 		t.Run(name, func(t *testing.T) {
