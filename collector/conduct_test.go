@@ -16,6 +16,7 @@ type conduct struct {
 	floors map[edge.ID]map[journal.Chain]transport.Held // what they have let go: Floor and Past
 	claims map[edge.ID][]transport.Held                 // what they say beside that
 	frozen map[edge.ID]bool                             // take questions and never answer
+	stuck  map[edge.ID]int                              // questions that were asked of them while they were frozen
 	tires  map[edge.ID]int                              // freeze when they have given so many segments
 	mute   map[edge.ID]bool                             // give no segments, and do not say so
 	served map[edge.ID]int                              // segments given
@@ -29,7 +30,7 @@ type conduct struct {
 
 func newConduct() conduct {
 	return conduct{floors: map[edge.ID]map[journal.Chain]transport.Held{}, claims: map[edge.ID][]transport.Held{}, frozen: map[edge.ID]bool{},
-		served: map[edge.ID]int{}, tires: map[edge.ID]int{}, mute: map[edge.ID]bool{}, marks: map[edge.ID]map[journal.Chain]journal.Link{}, refuse: map[edge.ID]bool{}}
+		served: map[edge.ID]int{}, tires: map[edge.ID]int{}, stuck: map[edge.ID]int{}, mute: map[edge.ID]bool{}, marks: map[edge.ID]map[journal.Chain]journal.Link{}, refuse: map[edge.ID]bool{}}
 }
 
 // letGo makes hubs forget what is below the floor, and say so.
@@ -55,6 +56,9 @@ func (w *world) boast(chain journal.Chain, floor uint64, past transport.Past, hu
 func (w *world) freezes(ctx context.Context, hub edge.ID) error {
 	w.mu.Lock()
 	frozen := w.frozen[hub] || w.tires[hub] > 0 && w.served[hub] >= w.tires[hub]
+	if frozen {
+		w.stuck[hub]++
+	}
 	w.mu.Unlock()
 	if !frozen {
 		return nil

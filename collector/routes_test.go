@@ -50,6 +50,9 @@ func TestPullAroundFrozen(t *testing.T) {
 					t.Errorf("after %v: %s", took, r)
 				}
 				same(t, sink.rows, w.made)
+				if name == "after a while" && w.stuck[w.hubs[1]] == 0 {
+					return // the others were faster, and nobody has noticed
+				}
 				if h := r.Hubs[1]; h.Err == nil || !strings.Contains(r.String(), "hub hub-1 (") {
 					t.Errorf("the frozen hub is not named: %s", r)
 				}
