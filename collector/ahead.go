@@ -11,7 +11,8 @@ import (
 )
 
 // lookAhead is how many buckets all chains together fetch before their turn: so one long chain is read from several hubs at a time, and the memory
-// does not depend on how many chains there are.
+// does not depend on how many chains there are. At most lookAhead units and three for each chain under way are kept, of unitBytes and a segment each:
+// 38 MB if all were full. Measured with the rows: 30 MB for a million readings of one device, 21 MB for those of a thousand (bench, PullShapes).
 const lookAhead = 6
 
 // stretch is a part of a pass that is fetched by one goroutine, in one unit or, where segments are large, several.

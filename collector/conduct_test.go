@@ -16,7 +16,9 @@ type conduct struct {
 	floors map[edge.ID]map[journal.Chain]transport.Held // what they have let go: Floor and Past
 	claims map[edge.ID][]transport.Held                 // what they say beside that
 	frozen map[edge.ID]bool                             // take questions and never answer
+	stuck  map[edge.ID]int                              // questions that were asked of them while they were frozen
 	tires  map[edge.ID]int                              // freeze when they have given so many segments
+	mute   map[edge.ID]bool                             // give no segments, and do not say so
 	served map[edge.ID]int                              // segments given
 	asked  int                                          // requests
 	looked int                                          // heads looked up
@@ -28,7 +30,7 @@ type conduct struct {
 
 func newConduct() conduct {
 	return conduct{floors: map[edge.ID]map[journal.Chain]transport.Held{}, claims: map[edge.ID][]transport.Held{}, frozen: map[edge.ID]bool{},
-		served: map[edge.ID]int{}, tires: map[edge.ID]int{}, marks: map[edge.ID]map[journal.Chain]journal.Link{}, refuse: map[edge.ID]bool{}}
+		served: map[edge.ID]int{}, tires: map[edge.ID]int{}, stuck: map[edge.ID]int{}, mute: map[edge.ID]bool{}, marks: map[edge.ID]map[journal.Chain]journal.Link{}, refuse: map[edge.ID]bool{}}
 }
 
 // letGo makes hubs forget what is below the floor, and say so.
@@ -54,6 +56,9 @@ func (w *world) boast(chain journal.Chain, floor uint64, past transport.Past, hu
 func (w *world) freezes(ctx context.Context, hub edge.ID) error {
 	w.mu.Lock()
 	frozen := w.frozen[hub] || w.tires[hub] > 0 && w.served[hub] >= w.tires[hub]
+	if frozen {
+		w.stuck[hub]++
+	}
 	w.mu.Unlock()
 	if !frozen {
 		return nil
@@ -92,4 +97,18 @@ func (w *world) Mark(ctx context.Context, hub edge.ID, signed []byte) error {
 		}
 	}
 	return nil
+}
+
+// told returns how many records of watermarks came.
+func (w *world) told() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.records
+}
+
+// questions returns how many requests came.
+func (w *world) questions() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.asked
 }

@@ -109,6 +109,9 @@ func (p *pull) fetchInto(ctx context.Context, u *unit, hub edge.ID, run transpor
 	case full:
 		return nil
 	case err == nil:
+		if asked := run.Last - run.First + 1; visits < asked {
+			p.r.withheld(hub, asked-visits)
+		}
 		u.blame(run, fmt.Errorf("hub %s claims it: %w", hub.Short(), errNotSent))
 		return nil
 	case ctx.Err() == nil:

@@ -18,6 +18,7 @@ var (
 	_ collector.Source       = (*mem.Node)(nil)
 	_ collector.HeadSource   = (*mem.Node)(nil)
 	_ collector.FollowSource = (*mem.Node)(nil)
+	_ collector.MarkSource   = (*mem.Node)(nil)
 )
 
 // TestPullFromHubs: a device publishes to five real hub stores, dies with two of the hubs, and only then a collector

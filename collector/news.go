@@ -74,9 +74,10 @@ func (f *follower) judge(ctx context.Context, r *run) {
 		if time.Now().Before(m.until) {
 			continue
 		}
-		m.until = time.Now().Add(m.pause)
+		pause := m.pause
+		m.until = time.Now().Add(pause)
 		f.wg.Go(func() {
-			if sleep(ctx, time.Until(m.until)) {
+			if sleep(ctx, pause) {
 				f.ring()
 			}
 		})

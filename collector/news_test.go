@@ -60,6 +60,12 @@ func (w *world) lose(hub edge.ID) {
 	}
 }
 
+func (w *world) followed(hub edge.ID) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.follows[hub] != nil
+}
+
 // TestFollowFetchesOnce: three hubs tell of each segment, one gives it.
 func TestFollowFetchesOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -84,16 +90,18 @@ func TestFollowFlapping(t *testing.T) {
 		w := newWorld(3, 1)
 		w.epochs(2)
 		w.following(t, func(*collector.Collector, *memory) {
-			fetches, asked, ends := w.fetches, w.asked, 0
+			fetches, asked, ends := w.fetches, w.questions(), 0
 			for end := time.Now().Add(time.Hour); time.Now().Before(end); ends++ {
 				w.lose(w.hubs[1])
-				for synctest.Wait(); w.follows[w.hubs[1]] == nil; synctest.Wait() {
+				for synctest.Wait(); !w.followed(w.hubs[1]); synctest.Wait() {
 					time.Sleep(100 * time.Millisecond)
 				}
 			}
 			if ends > 100 || ends < 40 {
 				t.Errorf("followed again %d times in an hour", ends)
 			}
+			w.mu.Lock()
+			defer w.mu.Unlock()
 			if w.fetches != fetches || w.asked-asked > ends+3 { // what it holds, once each time
 				t.Errorf("%d fetches and %d questions for %d losses", w.fetches-fetches, w.asked-asked, ends)
 			}
@@ -127,10 +135,11 @@ func TestFollowFillsHolesFirst(t *testing.T) {
 			if g := sink.marks[d.chain()].Gaps; len(g) != 1 || g[0].First != hole || g[0].Last != hole {
 				t.Errorf("gaps %v, want seq %d", g, hole)
 			}
-			asked := w.asked
+			asked := w.questions()
 			time.Sleep(time.Hour)
-			if w.asked > asked+3 { // watermarks
-				t.Errorf("the hole cost %d questions in an hour", w.asked-asked)
+			synctest.Wait()
+			if w.questions() > asked+3 { // watermarks
+				t.Errorf("the hole cost %d questions in an hour", w.questions()-asked)
 			}
 			w.store(w.hubs[2], d.all[len(d.all)-2])
 			same(t, rowsOf(sink), w.made)
@@ -155,15 +164,14 @@ func TestFollowFleetChanges(t *testing.T) {
 		w.following(t, func(c *collector.Collector, sink *memory) {
 			before := maps.Clone(w.made)
 			late := w.device(5)
-			old := w.fleet
-			w.fleet = w.enrolled(5)
-			known := w.fleet
+			old, known := w.fleet, w.enrolled(5)
+			w.change(known)
 			late.epoch(nil)
 			late.readings(5, 1)
-			w.fleet = old
+			w.change(old)
 			w.publish(late.all...)
 			same(t, rowsOf(sink), before)
-			w.fleet = known
+			w.change(known)
 			c.FleetChanged()
 			same(t, rowsOf(sink), w.made)
 
@@ -171,7 +179,7 @@ func TestFollowFleetChanges(t *testing.T) {
 			w.mu.Lock()
 			w.stores[hub] = map[journal.Chain]map[uint64][]byte{}
 			w.mu.Unlock()
-			w.fleet = must(w.fleet.Grant(w.author(), time.Now(), fleet.Grant{Member: hub, Name: "hub-late", Roles: fleet.Hub}))
+			w.change(must(w.fleet.Grant(w.author(), time.Now(), fleet.Grant{Member: hub, Name: "hub-late", Roles: fleet.Hub})))
 			c.FleetChanged()
 			synctest.Wait()
 			for _, s := range late.readings(3, 1) {
@@ -188,14 +196,15 @@ func TestFollowLiar(t *testing.T) {
 		w := newWorld(3, 1)
 		d := w.epochs(1)
 		w.following(t, func(_ *collector.Collector, sink *memory) {
-			asked := w.asked
+			asked := w.questions()
 			for i := range 1000 {
 				w.mu.Lock()
 				w.follows[w.hubs[0]] <- transport.Held{Chain: d.chain(), Spans: []transport.Span{{First: uint64(64 + i%10), Last: uint64(64 + i%10)}}}
 				w.mu.Unlock()
 				time.Sleep(time.Second)
 			}
-			if n := w.asked - asked; n > 400 {
+			synctest.Wait()
+			if n := w.questions() - asked; n > 400 {
 				t.Errorf("%d questions for 1000 lies", n)
 			}
 			w.publish(d.readings(12, 1)...)

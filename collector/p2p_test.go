@@ -27,13 +27,12 @@ var (
 )
 
 // hubsOnLoopback starts the world's hubs as real ones and enrols their addresses.
-func hubsOnLoopback(t *testing.T, w *world) {
+func hubsOnLoopback(t *testing.T, w *world, wrap func(*store.Store) transport.Store) {
 	t.Helper()
-	current := func() *fleet.Fleet { return w.fleet }
 	var grants []fleet.Grant
 	for i, id := range w.hubs {
-		disk := must(store.Open(t.Context(), t.TempDir(), store.Options{Fleet: current, Self: id}))
-		node, err := p2p.New(t.Context(), p2p.Options{Signer: softKey(100 + uint64(i)), Fleet: current, Store: disk, Books: disk, Listen: []string{"/ip4/127.0.0.1/tcp/0"}})
+		disk := must(store.Open(t.Context(), t.TempDir(), store.Options{Fleet: w.current, Self: id}))
+		node, err := p2p.New(t.Context(), p2p.Options{Signer: softKey(100 + uint64(i)), Fleet: w.current, Store: wrap(disk), Books: disk, Listen: []string{"/ip4/127.0.0.1/tcp/0"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -49,13 +48,13 @@ func hubsOnLoopback(t *testing.T, w *world) {
 		g.Addrs, g.Serial = node.Addrs(), 0
 		grants = append(grants, g)
 	}
-	w.fleet = must(w.fleet.Grant(w.author(), time.Now(), grants...))
+	w.change(must(w.fleet.Grant(w.author(), time.Now(), grants...)))
 }
 
 // member starts a client.
 func (w *world) member(t *testing.T, key journal.SoftKey) *p2p.Node {
 	t.Helper()
-	n, err := p2p.New(t.Context(), p2p.Options{Signer: key, Fleet: func() *fleet.Fleet { return w.fleet }})
+	n, err := p2p.New(t.Context(), p2p.Options{Signer: key, Fleet: w.current})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,9 +120,9 @@ func (a *arrivals) Write(ctx context.Context, b collector.Batch) error {
 // while nothing is published, nothing is asked.
 func TestFollowOverP2P(t *testing.T) {
 	w := newWorld(3, 1)
-	hubsOnLoopback(t, w)
+	hubsOnLoopback(t, w, func(s *store.Store) transport.Store { return s })
 	d := w.device(0)
-	pub := transport.NewPublisher(w.member(t, d.key), func() *fleet.Fleet { return w.fleet })
+	pub := transport.NewPublisher(w.member(t, d.key), w.current)
 	defer pub.Close()
 	publish := func(s *journal.Segment) {
 		if _, err := pub.Publish(t.Context(), s, nil); err != nil {
@@ -166,6 +165,49 @@ func TestFollowOverP2P(t *testing.T) {
 	t.Logf("from the quorum's acknowledgement to the sink: %v at most", slowest)
 	if slowest > time.Second {
 		t.Errorf("a segment took %v", slowest)
+	}
+	same(t, sink.rows, w.made)
+}
+
+// boaster claims more chains of a device than its disk could hold.
+type boaster struct {
+	*store.Store
+	fleet journal.FleetID
+}
+
+func (b boaster) Held(ctx context.Context, _ edge.ID) ([]transport.Held, error) {
+	out, who := make([]transport.Held, 300_000), softKey(1000).ID()
+	for i := range out {
+		out[i] = transport.Held{Chain: journal.Chain{Fleet: b.fleet, Device: who, Stream: "main"}, Spans: []transport.Span{{First: 0, Last: 9}}}
+		out[i].Chain.Incarnation = journal.Incarnation{byte(i), byte(i >> 8), byte(i >> 16)}
+	}
+	return out, ctx.Err()
+}
+
+// TestPullBoasterOverP2P: a hub that claims without end is left, named, when it is too much for any hub; the others are read.
+func TestPullBoasterOverP2P(t *testing.T) {
+	w := newWorld(3, 1)
+	n := 0
+	hubsOnLoopback(t, w, func(s *store.Store) transport.Store {
+		if n++; n == 1 {
+			return boaster{s, w.fleet.ID()}
+		}
+		return s
+	})
+	d := w.device(0)
+	d.epoch(nil)
+	d.readings(5, 2)
+	pub := transport.NewPublisher(w.member(t, d.key), w.current)
+	defer pub.Close()
+	for _, s := range d.all {
+		if r, err := pub.Publish(t.Context(), s, nil); err != nil {
+			t.Fatal(r, err)
+		}
+	}
+	sink := newMemory()
+	r, err := w.collector(t, sink, func(c *collector.Config) { c.Source = w.member(t, softKey(3)) }).Pull(t.Context())
+	if err != nil || !r.Complete() || r.BadCount != 0 || r.Hubs[0].Err == nil {
+		t.Errorf("%v: %s", err, r)
 	}
 	same(t, sink.rows, w.made)
 }

@@ -36,6 +36,10 @@ type HubReport struct {
 	Chains int    // that it holds something of, or held
 	Lacks  uint64 // segments that it ought to hold, that others hold and that it does not claim, as far as they were pulled now
 	Err    error  // the last failure, nil for none
+
+	// Withheld counts segments that it says it holds and did not send when it was asked. A few are no proof: it may have let them go meanwhile, or found them
+	// damaged.
+	Withheld uint64
 }
 
 // ChainReport says what the sink has of a chain.
@@ -181,6 +185,9 @@ func (r Report) String() string {
 	for _, h := range r.Hubs {
 		if h.Err != nil {
 			fmt.Fprintf(&b, "hub %s (%s): %v\n", h.Name, h.Hub.Short(), h.Err)
+		}
+		if h.Withheld > 0 {
+			fmt.Fprintf(&b, "hub %s (%s): did not send %d segments that it says it holds\n", h.Name, h.Hub.Short(), h.Withheld)
 		}
 		if h.Lacks > 0 {
 			fmt.Fprintf(&b, "hub %s (%s): lacks %d segments that it ought to hold and others have\n", h.Name, h.Hub.Short(), h.Lacks)

@@ -192,6 +192,17 @@ func (r *run) lacking(t *target, u *unit) {
 	}
 }
 
+// withheld counts segments that a hub claims and did not send.
+func (r *run) withheld(hub edge.ID, n uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	h := r.hub(hub)
+	if h.Withheld == 0 {
+		r.log.Warn("hub does not send what it says it holds", "hub", hub.Short(), "name", h.Name)
+	}
+	h.Withheld += n
+}
+
 // absent names the hubs that did not answer, for the reason of a gap.
 func (r *run) absent() string {
 	r.mu.Lock()

@@ -24,6 +24,19 @@ func (c *changing) Write(ctx context.Context, b collector.Batch) error {
 	return c.memory.Write(ctx, b)
 }
 
+// current is the fleet, while others change it.
+func (w *world) current() *fleet.Fleet {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.fleet
+}
+
+func (w *world) change(f *fleet.Fleet) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.fleet = f
+}
+
 func (w *world) author() fleet.Author { return fleet.Author{Key: w.owner} }
 
 // enrolled returns the fleet with one more device.

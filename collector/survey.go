@@ -220,9 +220,17 @@ func (p *pull) proveClaims(ctx context.Context, from uint64) {
 		if cl.end() <= limit {
 			continue
 		}
+		if !p.r.up(cl.hub) {
+			cl.clip(limit)
+			continue
+		}
 		last := cl.end() - 1
 		err := p.show(ctx, cl.hub, last)
 		if err == nil {
+			continue
+		}
+		if !p.r.up(cl.hub) {
+			cl.clip(limit)
 			continue
 		}
 		p.r.bad(Bad{Hub: cl.hub, Chain: p.t.chain, Seq: last, Err: fmt.Errorf("claims a segment and does not show it: %w", err)})
@@ -255,6 +263,9 @@ func (p *pull) fetchOne(ctx context.Context, hub edge.ID, seq uint64) (*journal.
 	})
 	if err == nil && seg == nil {
 		err = errNotSent
+	}
+	if errors.Is(err, transport.ErrUnreachable) && ctx.Err() == nil {
+		p.r.failed(hub, err) // it is not asked again, for each chain, for as long
 	}
 	if err != nil {
 		return nil, err

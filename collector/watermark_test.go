@@ -30,6 +30,8 @@ func (w *world) marking(t testing.TB, sink collector.Sink) collector.Report {
 // wantMark compares the watermark that hubs have of a chain; -1: none.
 func (w *world) wantMark(t testing.TB, d *device, seq int, hubs ...edge.ID) {
 	t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for _, h := range hubs {
 		l, ok := w.marks[h][d.chain()]
 		switch {
@@ -180,21 +182,23 @@ func TestFollowWatermarks(t *testing.T) {
 		go func() { done <- c.Follow(ctx, func(collector.Report) {}) }()
 		synctest.Wait()
 		w.wantMark(t, d, 63, w.hubs...)
-		told := w.records
+		told := w.told()
 		for range 600 { // ten minutes of a segment each second
 			time.Sleep(time.Second)
 			w.publish(d.readings(1, 1)...)
 		}
 		synctest.Wait()
-		if n := (w.records - told) / 3; n < 9 || n > 11 {
+		if n := (w.told() - told) / 3; n < 9 || n > 11 {
 			t.Errorf("%d watermarks in ten minutes", n)
 		}
 		time.Sleep(2 * time.Minute)
+		synctest.Wait()
 		w.wantMark(t, d, 663, w.hubs...)
-		asked := w.asked
+		asked := w.questions()
 		time.Sleep(24 * time.Hour)
-		if w.asked != asked {
-			t.Errorf("%d requests in a quiet day", w.asked-asked)
+		synctest.Wait()
+		if w.questions() != asked {
+			t.Errorf("%d requests in a quiet day", w.questions()-asked)
 		}
 		cancel()
 		if err := <-done; err != nil {

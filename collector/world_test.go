@@ -151,6 +151,10 @@ func (w *world) Fetch(ctx context.Context, hub edge.ID, chain journal.Chain, spa
 	if err := w.freezes(ctx, hub); err != nil {
 		return err
 	}
+	if w.mute[hub] {
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	w.mu.Lock()
 	err := w.down[hub]
 	w.fetches++
@@ -335,7 +339,7 @@ func (m *memory) Close() error { return nil }
 
 func (w *world) collector(t testing.TB, sink collector.Sink, change ...func(*collector.Config)) *collector.Collector {
 	t.Helper()
-	cfg := collector.Config{Source: w, Sink: sink, Fleet: func() *fleet.Fleet { return w.fleet }, Key: w.reader, Reader: w.readerID}
+	cfg := collector.Config{Source: w, Sink: sink, Fleet: w.current, Key: w.reader, Reader: w.readerID}
 	for _, f := range change {
 		f(&cfg)
 	}

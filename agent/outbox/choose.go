@@ -111,12 +111,12 @@ func (c *chain) newest() *item {
 	if c.recent == c.next {
 		return nil
 	}
-	for i, _ := c.index(c.recent); i < len(c.items); i++ {
-		it := &c.items[i]
-		if it.taken || it.state != 0 || c.allowed(it) {
-			break
-		}
-		if first := c.find(it.epoch); !first.taken {
+	i, _ := c.index(c.recent)
+	for i < len(c.items) && (c.items[i].taken || c.items[i].state != 0) {
+		i++
+	}
+	if i < len(c.items) && !c.allowed(&c.items[i]) {
+		if first := c.find(c.items[i].epoch); !first.taken {
 			return first
 		}
 		return nil

@@ -140,7 +140,7 @@ func TestSpool_AfterDiskError(t *testing.T) {
 				check(t, err)
 				start(t, b, "main", rs)
 				check(t, b.Spool(ctx, "main", boot, readings(0, 4)))
-				if cause == syscall.ENOSPC {
+				if errors.Is(cause, syscall.ENOSPC) {
 					f.room.Store(0)
 				} else {
 					f.sync(cause)

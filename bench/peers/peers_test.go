@@ -58,6 +58,7 @@ func BenchmarkPeers(b *testing.B) {
 		{"publish", benchPublish},
 		{"pull", benchPull},
 		{"quorum", benchQuorum},
+		{"metered", benchMetered},
 		{"card", benchCard},
 		{"idle", benchIdle},
 		{"binary", benchBinary},

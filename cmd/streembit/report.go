@@ -45,6 +45,8 @@ type hubReport struct {
 	Name  string `json:"name"`
 	Lacks uint64 `json:"lacks,omitempty"` // segments that others have
 	Error string `json:"error,omitempty"`
+
+	Withheld uint64 `json:"withheld,omitempty"` // segments that it says it holds and did not send
 }
 
 func viewReport(r collector.Report) pullReport {
@@ -67,7 +69,7 @@ func viewReport(r collector.Report) pullReport {
 		v.Chains = append(v.Chains, cv)
 	}
 	for _, h := range r.Hubs {
-		v.Hubs = append(v.Hubs, hubReport{h.Name, h.Lacks, errText(h.Err)})
+		v.Hubs = append(v.Hubs, hubReport{h.Name, h.Lacks, errText(h.Err), h.Withheld})
 	}
 	return v
 }

@@ -31,7 +31,7 @@ func newDisk(t *testing.T, mib int, lax bool) *disk {
 	if os.Geteuid() != 0 {
 		skip(t, "mounting a disk image needs root")
 	}
-	dir, err := os.MkdirTemp("/dev/shm", "streembit-chaos-*")
+	dir, err := os.MkdirTemp("/dev/shm", "streembit-chaos-*") //nolint:usetesting // t.TempDir may be on a slow disk
 	if err != nil {
 		dir = t.TempDir()
 	}

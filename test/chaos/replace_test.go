@@ -12,7 +12,6 @@ import (
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/fleet"
 	"github.com/streembit/edge/journal"
-	"github.com/streembit/edge/test/swarm"
 	"github.com/streembit/edge/transport"
 	"github.com/streembit/edge/transport/mem"
 	"github.com/streembit/edge/transport/repair"
@@ -34,7 +33,11 @@ func replace(tr *trial, rounds int, mended bool) outcome {
 	tr.Helper()
 	l := newLab(tr.T, plan{hubs: 40, devices: 1})
 	d := l.newDevice(0, byTheBook)
-	d.seal(2000)
+	segments := 640 // each is verified some 40 times under the race detector
+	if long() {
+		segments = 2000
+	}
+	d.seal(segments)
 	d.awaitPublished()
 	tip := d.box.Status().Tips["main"]
 	chain := d.box.Status().Streams["main"]
@@ -99,14 +102,14 @@ func (l *lab) renew(hubs []*hub) {
 // awaitCopies waits until each segment of a chain is on all hubs of its bucket.
 func (r *repairs) awaitCopies(c journal.Chain, last uint64) {
 	r.lab.Helper()
-	swarm.WaitFor(r.lab, "all copies", func() error {
+	awaitProgress(r.lab, "all copies", func() (int, string) {
 		lacking, of := r.lab.lacking(c, last)
 		if of == nil {
-			return nil
+			return 0, ""
 		}
 		st := r.all[of].Stats()
 		st.Peers = nil
-		return fmt.Errorf("%d copies are lacking, for example of a hub whose repair says %+v", lacking, st)
+		return lacking, fmt.Sprintf("%d copies are lacking, for example of a hub whose repair says %+v", lacking, st)
 	})
 }
 

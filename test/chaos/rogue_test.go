@@ -238,8 +238,14 @@ func only(tr *trial, kind string) outcome {
 // named is what a collector's report says against a hub.
 func named(r collector.Report, hub edge.ID) (text string) {
 	for _, h := range r.Hubs {
-		if h.Hub == hub && h.Err != nil {
+		switch {
+		case h.Hub != hub:
+		case h.Err != nil:
 			text = fmt.Sprintf("the report says of the hub: %v", h.Err)
+		case h.Withheld > 0:
+			text = fmt.Sprintf("the report says that the hub did not send %d segments", h.Withheld)
+		case h.Lacks > 0:
+			text = fmt.Sprintf("the report says that the hub lacks %d segments", h.Lacks)
 		}
 	}
 	for _, b := range r.Bad {

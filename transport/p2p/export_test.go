@@ -38,6 +38,7 @@ var (
 
 	DecodeRepairRequest = decodeRepairRequest
 	DecodeRanges        = decodeRanges
+	DecodeHeld          = decodeHeld
 	DecodeDated         = decodeDated
 
 	Look       = look

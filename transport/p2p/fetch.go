@@ -41,6 +41,9 @@ const (
 const (
 	maxRequest   = 1 << 10                           // bytes of a request
 	maxReply     = 1 + dateSize + journal.MaxSegment // bytes of an answer's frame
+	maxHeld      = 32 << 20                          // bytes in memory of what one hub claims to hold: some 200 000 chains, or 2 million runs
+	heldSize     = 160                               // of a chain …
+	spanSize     = 16                                // … and of a run
 	spansAFrame  = 4096                              // runs of one chain in a frame; more come in further frames
 	requestLimit = 10 * time.Second                  // a member writes its request within this
 	replyLimit   = 2 * time.Minute                   // a member takes a frame within this: its sink may be slow
@@ -75,10 +78,14 @@ func (n *Node) Held(ctx context.Context, hub edge.ID, device edge.ID) ([]transpo
 		return n.o.Store.Held(ctx, device)
 	}
 	var all []transport.Held
+	var size int
 	err := n.ask(ctx, hub, request{Op: opHeld, Device: device}, func(kind byte, body []byte) error {
 		h, err := decodeHeld(kind, body)
 		if err != nil {
 			return err
+		}
+		if size += heldSize + spanSize*len(h.Spans); size > maxHeld {
+			return fmt.Errorf("p2p: the hub claims to hold more than can be told in %d bytes: %w", maxHeld, ErrFrame)
 		}
 		if last := len(all) - 1; last >= 0 && all[last].Chain == h.Chain {
 			all[last].Spans = append(all[last].Spans, h.Spans...)

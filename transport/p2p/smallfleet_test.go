@@ -19,7 +19,7 @@ import (
 )
 
 // TestSmallFleets is what one, two and three hubs are worth: what is published and what the device may forget while hubs are off, and what can be read once
-// hubs are lost for good, disk and all. docs/operations.md has the same table.
+// hubs are lost for good, disk and all.
 func TestSmallFleets(t *testing.T) {
 	for _, c := range []struct {
 		name                   string

@@ -71,7 +71,11 @@ func (d *delivery) take(ctx context.Context, segment []byte, received int64) err
 	if d.width == nil {
 		d.width = make(chan struct{}, putWidth)
 	}
-	d.width <- struct{}{}
+	select {
+	case d.width <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	segment = bytes.Clone(segment)
 	d.puts.Go(func() {
 		defer func() { <-d.width }()

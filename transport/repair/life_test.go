@@ -97,14 +97,14 @@ func TestRateIsKept(t *testing.T) {
 // TestPublishingIsNotDoubled: while devices publish, some copies late and some never, repair fetches only the ones that never come.
 func TestPublishingIsNotDoubled(t *testing.T) {
 	w := transporttest.NewWorld(t, 24, 4)
-	all := chains(t, w, 4, 150)
+	all := chains(t, w, 4, 100)
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, w)
 		r.repairAll(t)
 		var dropped, droppedBytes, late atomic.Int64
-		for i := range 150 { // a segment a second from each of four devices
+		for i := range 100 { // a segment a second from each of four devices
 			for c := range 4 {
-				s := all[c*150+i]
+				s := all[c*100+i]
 				for _, id := range r.place(s) {
 					delay := time.Duration(rand.ExpFloat64() * float64(200*time.Millisecond))
 					switch n := rand.N(1000); {

@@ -17,31 +17,24 @@ import (
 )
 
 // mend fetches what is still missing when it had the time to come by itself. again means that there is more to be found now.
-func (r *Repairer) mend(ctx context.Context, w *work) (again bool, err error) {
-	g := &pass{began: time.Now()}
-	for _, l := range w.lacks {
-		g.lacking += l.segments()
-	}
-	r.mu.Lock()
-	g.fetched = r.stats.Fetched
-	r.mu.Unlock()
-	r.note(g)
+func (r *Repairer) mend(ctx context.Context, g *pass, w *work) (again bool, err error) {
+	r.start(g, w.segments())
 	if w.empty() {
 		return false, nil
 	}
 	if !sleep(ctx, time.Until(w.last.Add(r.o.Settle))) {
 		return false, ctx.Err()
 	}
+	r.start(g, w.segments())
 	gained := false
 	for _, l := range w.list() {
-		changed, err := r.bucketOf(ctx, g, l)
+		left, changed, err := r.bucketOf(ctx, g, l)
 		if err != nil {
 			return false, err
 		}
 		gained = gained || changed
 		again = again || changed && l.cut // what the segments displaced shows only now
-		g.lacking -= l.segments()
-		r.note(g)
+		r.tried(g, l.segments(), left)
 	}
 	return again || w.more && gained, nil
 }
@@ -56,8 +49,8 @@ func (r *Repairer) held(ctx context.Context, at spot) (transport.Range, error) {
 	return all[0], nil
 }
 
-// bucketOf mends one bucket; changed reports whether this hub holds other segments of it than before.
-func (r *Repairer) bucketOf(ctx context.Context, g *pass, l *lack) (changed bool, err error) {
+// bucketOf mends one bucket. left is what could not be had of it; changed reports whether this hub holds other segments of it than before.
+func (r *Repairer) bucketOf(ctx context.Context, g *pass, l *lack) (left int, changed bool, err error) {
 	if g.fleet != r.o.Fleet() {
 		g.fleet, g.hubs = r.o.Fleet(), nil
 		for _, h := range g.fleet.Hubs() {
@@ -65,11 +58,11 @@ func (r *Repairer) bucketOf(ctx context.Context, g *pass, l *lack) (changed bool
 		}
 	}
 	if !slices.Contains(g.hubs, r.o.Self) {
-		return false, nil
+		return 0, false, nil
 	}
 	now, err := r.held(ctx, l.spot)
 	if err != nil {
-		return false, err
+		return 0, false, err
 	}
 	for _, c := range l.holders(g.hubs) {
 		if c.peer.down || !slices.Contains(g.hubs, c.peer.id) {
@@ -83,11 +76,11 @@ func (r *Repairer) bucketOf(ctx context.Context, g *pass, l *lack) (changed bool
 		}
 		was := now.Sum
 		if now, err = r.from(ctx, g.fleet, l, c); err != nil {
-			return changed, err
+			return 0, changed, err
 		}
 		changed = changed || now.Sum != was
 	}
-	return changed, nil
+	return bits.OnesCount64(l.mask() &^ (now.Mask | below(now.Span.First, now.Floor))), changed, nil
 }
 
 // from fetches segments of a bucket from one hub, and returns what is held then. An error is of this hub's own.

@@ -22,7 +22,8 @@ type peer struct {
 	down    bool          // in this round
 	slow    bool          // when it was last asked for segments
 	time    time.Duration // that it may take still for what it is asked now
-	suspect string        // what it promised in vain; "" = nothing
+	asked   time.Time
+	suspect string // what it promised in vain; "" = nothing
 	warned  bool
 	stats   PeerStats
 }
@@ -31,8 +32,8 @@ const maxSkip = 4 // rounds that a hub which does not answer is left alone at mo
 
 func (p *peer) suspicious() bool { return p.suspect != "" }
 
-// begin returns the hubs that are asked in this round, in another order each time, suspicious ones last.
-func (r *Repairer) begin(f *fleet.Fleet) (todo []*peer) {
+// begin returns the hubs that are asked in this round, those first that were not for the longest time, but suspicious ones last.
+func (r *Repairer) begin(f *fleet.Fleet, all bool) (todo []*peer) {
 	r.memo.refresh(f)
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -59,6 +60,10 @@ func (r *Repairer) begin(f *fleet.Fleet) (todo []*peer) {
 		todo = append(todo, p)
 	}
 	rand.Shuffle(len(todo), func(i, j int) { todo[i], todo[j] = todo[j], todo[i] })
+	slices.SortStableFunc(todo, func(a, b *peer) int { return a.asked.Compare(b.asked) })
+	if !all {
+		todo = todo[:min(len(todo), peersEach)]
+	}
 	slices.SortStableFunc(todo, func(a, b *peer) int {
 		switch {
 		case a.suspicious() == b.suspicious():
@@ -80,7 +85,7 @@ func (r *Repairer) forgive() {
 
 // ask compares with one hub and takes its marks; an error is of this hub's own.
 func (r *Repairer) ask(ctx context.Context, w *work, p *peer, marks bool) error {
-	p.time = lookLimit
+	p.time, p.asked = lookLimit, time.Now()
 	err := r.look(ctx, w, p)
 	if err == nil && marks {
 		err = r.takeMarks(ctx, p)

@@ -57,6 +57,7 @@ const (
 	lookLimit  = 5 * time.Minute // of a hub's own time, to tell what it holds
 	lookPhase  = time.Minute     // what is known to be missing by then is fetched before the other hubs are asked
 	marksEach  = 2               // hubs that are asked for watermarks in a round
+	peersEach  = 8               // hubs that are asked in a round, in turn: one of them has what is missing, as a rule
 )
 
 // Repairer repairs one hub's store. All methods are safe for concurrent use; Run is called once.
@@ -105,7 +106,7 @@ func (r *Repairer) Kick() {
 // Run repairs until ctx ends, and returns nil then. What a disk or another hub does wrong is logged, counted in Stats, and tried again in the next round.
 func (r *Repairer) Run(ctx context.Context) error {
 	wait := rand.N(kickJitter) // a hundred hubs that start together
-	for {
+	for all := true; ; all = false {
 		t := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
@@ -118,8 +119,9 @@ func (r *Repairer) Run(ctx context.Context) error {
 				return nil
 			}
 			r.forgive()
+			all = true
 		}
-		err := r.round(ctx)
+		err := r.round(ctx, all)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -128,14 +130,15 @@ func (r *Repairer) Run(ctx context.Context) error {
 	}
 }
 
-// round compares with every other hub once, and fetches what is missing.
-func (r *Repairer) round(ctx context.Context) error {
+// round compares with the other hubs whose turn it is, or with all, and fetches what is missing.
+func (r *Repairer) round(ctx context.Context, all bool) error {
 	f := r.o.Fleet()
 	if !f.Is(r.o.Self, fleet.Hub) {
 		r.leave()
 		return nil
 	}
-	todo, marks := r.begin(f), marksEach
+	g, marks := &pass{}, marksEach
+	todo := r.begin(f, all)
 	for len(todo) > 0 {
 		w, began := newWork(f), time.Now()
 		for len(todo) > 0 && !w.full() && (w.empty() || time.Since(began) < lookPhase) {
@@ -144,12 +147,12 @@ func (r *Repairer) round(ctx context.Context) error {
 			}
 			todo, marks = todo[1:], marks-1
 		}
-		again, err := r.mend(ctx, w)
+		again, err := r.mend(ctx, g, w)
 		if err != nil {
 			return err
 		}
 		if again { // what did not fit, or shows only now
-			todo = r.begin(f)
+			todo, g.left = r.begin(f, true), 0
 		}
 	}
 	return nil

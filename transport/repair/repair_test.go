@@ -47,7 +47,7 @@ func (r *rig) half(round int) (out []edge.ID) {
 func halves(t *testing.T, repairing bool) {
 	const hubs = 40
 	w := transporttest.NewWorld(t, hubs, 1)
-	segs := chains(t, w, 20, journal.BucketSize/2)
+	segs := chains(t, w, 20, journal.BucketSize/4)
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, w)
 		r.publish(t, segs...)

@@ -48,13 +48,12 @@ type hub struct {
 // counted is a hub's disk that counts what repair brings.
 type counted struct {
 	disk
-	bytes, again atomic.Int64 // fetched, and of them what was here already
+	bytes atomic.Int64
 }
 
 func (c *counted) PutDated(ctx context.Context, segment []byte, received int64) error {
 	c.bytes.Add(int64(len(segment)))
-	err := c.disk.PutDated(ctx, segment, received)
-	return err
+	return c.disk.PutDated(ctx, segment, received)
 }
 
 func newRig(t *testing.T, w *transporttest.World) *rig {

@@ -71,21 +71,32 @@ func (r *Repairer) leave() {
 	r.stats.Lacking, r.stats.Left = 0, 0
 }
 
-// pass is one go at mending what is known to be missing.
+// pass is how far a round has come.
 type pass struct {
-	began   time.Time
-	fetched uint64 // Stats.Fetched then
-	lacking int    // now
+	began   time.Time // of the last mending
+	fetched uint64    // Stats.Fetched then
+	lacking int       // that are still to be tried …
+	left    int       // … and that could not be had
 
 	fleet *fleet.Fleet // as it is now …
 	hubs  []edge.ID    // … and its hubs
 }
 
-// note tells how much is left to do.
-func (r *Repairer) note(g *pass) {
+// start takes up the work of mending so many segments.
+func (r *Repairer) start(g *pass, lacking int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.stats.Lacking, r.stats.Left = g.lacking, 0
+	g.began, g.fetched, g.lacking = time.Now(), r.stats.Fetched, lacking
+	r.stats.Lacking, r.stats.Left = g.lacking+g.left, 0
+}
+
+// tried notes that a bucket is done, and how much of it could not be had.
+func (r *Repairer) tried(g *pass, lacking, left int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	g.lacking -= lacking
+	g.left += left
+	r.stats.Lacking, r.stats.Left = g.lacking+g.left, 0
 	if n := r.stats.Fetched - g.fetched; n > 0 && g.lacking > 0 {
 		r.stats.Left = time.Duration(float64(time.Since(g.began)) / float64(n) * float64(g.lacking))
 	}

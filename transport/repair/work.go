@@ -132,6 +132,14 @@ func (w *work) list() []*lack {
 	return out
 }
 
+// segments counts what is missing.
+func (w *work) segments() (n int) {
+	for _, l := range w.lacks {
+		n += l.segments()
+	}
+	return n
+}
+
 // lackingBy counts the segments that one hub claims and this one lacks.
 func (w *work) lackingBy(p *peer) (n int) {
 	for _, l := range w.lacks {
@@ -196,7 +204,7 @@ func below(first, floor uint64) uint64 {
 
 // runs returns the spans of the set bits of a bucket that begins at first.
 func runs(first, mask uint64) (out []transport.Span) {
-	for i := uint64(0); i < journal.BucketSize; i++ {
+	for i := range uint64(journal.BucketSize) {
 		if mask&(1<<i) == 0 {
 			continue
 		}

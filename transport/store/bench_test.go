@@ -115,3 +115,45 @@ func BenchmarkRanges(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkClean: of all that devices write a part stays and the rest is let go after a while, the two mixed in every file. Reported are the bytes that cleaning
+// writes for each byte of the devices, and those on the disk for each that counts.
+func BenchmarkClean(b *testing.B) {
+	for _, percent := range []int{1, 10} {
+		b.Run(fmt.Sprintf("stays=%d%%", percent), func(b *testing.B) {
+			w := newKeeping(b)
+			w.retainStream(b, "main", 7*day, w.one)
+			o := w.options()
+			o.Quota, o.Wrap = 4<<20, unsynced
+			s := open(b, b.TempDir(), o)
+			gone, stays := w.chain(b, w.device, "main"), w.chain(b, w.device, "slow")
+			written, kept := int64(0), int64(0)
+			putOne := func(seg *journal.Segment) int64 {
+				put(b, s, seg)
+				written += int64(len(seg.Bytes()))
+				return int64(len(seg.Bytes()))
+			}
+			for b.Loop() {
+				for written < 4*o.Quota {
+					for i := range 100 {
+						if i < percent && kept < o.Quota/4 {
+							kept += putOne(stays.next(100))
+						} else {
+							begins := i%50 == 49
+							gone.started = gone.started && !begins
+							seg := gone.next(100)
+							putOne(seg)
+							if begins {
+								check(b, s.Mark(context.Background(), marks(b, w, w.one, seg)))
+							}
+						}
+					}
+					sweep(b, s)
+				}
+			}
+			st := s.Stats()
+			b.ReportMetric(float64(st.Moved)/float64(written), "moved/written")
+			b.ReportMetric(float64(st.Bytes)/float64(kept), "disk/kept")
+		})
+	}
+}

@@ -21,7 +21,7 @@ func TestSweepsAmongOthers(t *testing.T) {
 	w.retainStream(t, "main", 7*day, w.one)
 	w.retainStream(t, "slow", 7*day)
 	o := w.options()
-	o.Quota = 2 << 20
+	o.Quota = 640 << 10
 	s := open(t, dir, o)
 	slow := w.chain(t, w.device, "slow")
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)

@@ -17,8 +17,8 @@ import (
 
 // The log gives space back by whole files from its beginning. So what counts in its first files is copied to its end where that pays: where of all
 // files up to some file at most a half counts, or, when the hub is nearly full, three quarters. Each byte that is copied then frees at least one
-// (a third), which had been written once, so that cleaning never more than doubles (quadruples) what is written. Only a hub that has no room left for
-// the words of retention copies whatever gives back anything.
+// (a third), which had been written once, so that cleaning never more than doubles (quadruples) what is written. Below half of the quota nothing is
+// copied, since nobody needs the space; only a hub that has no room left for the words of retention copies whatever gives back anything.
 const (
 	moveRate  = 4 << 20 // bytes a second
 	moveBatch = 1 << 20 // bytes in one write
@@ -49,22 +49,21 @@ func (s *Store) clean(ctx context.Context) error {
 // drop removes the files at the beginning of the log in which nothing counts. Nobody else uses the log meanwhile: a frame that is durable and not
 // yet in the ledger must not be taken for one that does not count.
 func (s *Store) drop() error {
+	s.disk.RLock()
+	_, some := s.droppable()
+	s.disk.RUnlock()
+	if !some {
+		return nil
+	}
 	s.disk.Lock()
 	defer s.disk.Unlock()
 	if s.isClosed() {
 		return ErrClosed
 	}
-	if s.failed != nil {
+	before, some := s.droppable()
+	if !some {
 		return s.failed
 	}
-	before := s.log.End().File
-	s.mu.Lock()
-	for file, f := range s.space {
-		if f.live > 0 {
-			before = min(before, uint64(file))
-		}
-	}
-	s.mu.Unlock()
 	freed, err := s.log.Drop(wal.Pos{File: before})
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -78,6 +77,25 @@ func (s *Store) drop() error {
 		}
 	}
 	return nil
+}
+
+// droppable returns the first file that must stay, and whether there is one before it. The caller holds disk.
+func (s *Store) droppable() (before uint64, some bool) {
+	if s.isClosed() || s.failed != nil {
+		return 0, false
+	}
+	before = s.log.End().File
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for file, f := range s.space {
+		if f.live > 0 {
+			before = min(before, uint64(file))
+		}
+	}
+	for file := range s.space {
+		some = some || uint64(file) < before
+	}
+	return before, some
 }
 
 // worst returns the first file, and what of it counts, if it pays to copy that.
@@ -108,6 +126,8 @@ func (s *Store) worst() (first uint32, bytes int64, pays bool) {
 
 func (s *Store) pays(live, total, size int64) bool {
 	switch {
+	case s.o.Quota > 0 && size <= s.o.Quota/2:
+		return false
 	case s.o.Quota > 0 && size > s.o.Quota-s.fileSize()*3/2:
 		return live < total
 	case s.o.Quota > 0 && size > (s.o.Quota-s.reserve())/8*7:

@@ -196,7 +196,7 @@ func TestPowerCutWhileCleaning(t *testing.T) {
 		w.retainStream(t, "main", day)
 		w.retainStream(t, "slow", 300*day)
 		o := w.options()
-		o.Quota = 256 << 10
+		o.Quota = 72 << 10
 		plain := o
 		plain.Wrap = unsynced
 		o.Wrap = d.wrap
@@ -248,7 +248,7 @@ func TestDiskErrorsWhileCleaning(t *testing.T) {
 				w.retainStream(t, "main", day)
 				w.retainStream(t, "slow", 300*day)
 				o := w.options()
-				o.Quota = 256 << 10
+				o.Quota = 72 << 10
 				o.Wrap = d.failing
 				s := open(t, d.dir, o)
 				failures := 0

@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// burstTime is how many seconds' worth a signer that has been quiet may write at once: at the 256 KiB/s of streembitd 64 MiB, more than a week of a
-	// gateway with one segment of 1 KiB every ten seconds. A whole outbox of 256 MiB takes another 13 minutes.
+	// burstTime is how many seconds' worth a signer that has been quiet may write at once: at the 256 KiB/s of streembitd 64 MiB, 16 000 small segments. What a week
+	// behind a dead uplink left of one every ten seconds is taken in 12 minutes, a whole outbox of 256 MiB in 13.
 	burstTime = 256
 	// minCharge is what the smallest segment costs of a rate, in bytes: a block of the disk, and the check of a signature.
 	minCharge = 4 << 10

@@ -30,6 +30,7 @@ type device struct {
 	box   *outbox.Outbox
 	node  *p2p.Node
 	pub   *transport.Publisher
+	way   segments
 	batch []edge.Reading
 	next  int
 
@@ -39,14 +40,23 @@ type device struct {
 	copies  atomic.Int64 // … and are there
 }
 
+// segments is a transport.Publisher, or one with a metered uplink.
+type segments interface {
+	Publish(ctx context.Context, seg *journal.Segment, acked []edge.ID) (transport.Receipt, error)
+}
+
 func openDevice(ctx context.Context, s Spec) (client, error) {
-	node, f, err := join(ctx, s.States[0], s.Fleet)
+	node, f, err := join(ctx, s.States[0], s.Fleet, s.Gather > 0)
 	if err != nil {
 		return nil, err
 	}
 	d := &device{node: node, batch: weather()}
 	d.pub = transport.NewPublisher(node, func() *fleet.Fleet { return f })
 	d.pub.Observe(d.answered)
+	d.way = d.pub
+	if s.Gather > 0 {
+		d.way = transport.NewMetered(d.pub, node, s.Gather, nil)
+	}
 	key, err := fleet.LoadKey(filepath.Join(s.States[0], "key.pem"))
 	if err != nil {
 		return nil, err
@@ -68,7 +78,7 @@ func openDevice(ctx context.Context, s Spec) (client, error) {
 }
 
 // join joins a fleet's network as the member of a state folder.
-func join(ctx context.Context, state, file string) (*p2p.Node, *fleet.Fleet, error) {
+func join(ctx context.Context, state, file string, metered bool) (*p2p.Node, *fleet.Fleet, error) {
 	key, err := fleet.LoadKey(filepath.Join(state, "key.pem"))
 	if err != nil {
 		return nil, nil, err
@@ -77,7 +87,7 @@ func join(ctx context.Context, state, file string) (*p2p.Node, *fleet.Fleet, err
 	if err != nil {
 		return nil, nil, err
 	}
-	n, err := p2p.New(ctx, p2p.Options{Signer: key, Fleet: func() *fleet.Fleet { return f }})
+	n, err := p2p.New(ctx, p2p.Options{Signer: key, Fleet: func() *fleet.Fleet { return f }, Metered: metered})
 	return n, f, err
 }
 
@@ -154,7 +164,7 @@ func (d *device) drain(ctx context.Context) (time.Duration, error) {
 	limited, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	began := time.Now()
-	r, err := d.pub.Publish(limited, items[0].Segment, items[0].Acked)
+	r, err := d.way.Publish(limited, items[0].Segment, items[0].Acked)
 	took := time.Since(began)
 	d.asked.Add(int64(len(r.Targets) - len(items[0].Acked)))
 	return took, errors.Join(err, d.box.Ack(items[0], r))

@@ -23,14 +23,15 @@ import (
 
 // Spec says what a client is and whom it talks to.
 type Spec struct {
-	Role     string   // see open
-	States   []string // folders with a member's key: one, or one for each host of a crowd
-	Fleet    string   // its file
-	Dir      string   // where a device's outbox or an appender's file is
-	Addr     string   // host:port of the peer's server
-	CA       string   // certificate file that its TLS is proven with
-	Replicas int      // of a JetStream stream
-	Profile  string   // file for a CPU profile of all tasks; "" = none
+	Role     string        // see open
+	States   []string      // folders with a member's key: one, or one for each host of a crowd
+	Fleet    string        // its file
+	Dir      string        // where a device's outbox or an appender's file is
+	Addr     string        // host:port of the peer's server
+	CA       string        // certificate file that its TLS is proven with
+	Replicas int           // of a JetStream stream
+	Gather   time.Duration // of a device with a metered uplink, how long segments wait to share their proofs; 0 = not metered
+	Profile  string        // file for a CPU profile of all tasks; "" = none
 }
 
 // Task is one measurement.

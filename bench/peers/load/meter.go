@@ -5,6 +5,8 @@ package load
 import (
 	"fmt"
 	"os"
+	"os/exec"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -21,6 +23,7 @@ type meter struct {
 	io     map[string]int64
 	disk   int64
 	done   bool
+	tcp    [2]int64     // payload that the open sockets have sent and received
 	onDisk func() int64 // bytes written to files so far, which are no bytes on sockets; nil = none
 }
 
@@ -30,6 +33,7 @@ func (m *meter) start() {
 	if m.onDisk != nil {
 		m.disk = m.onDisk()
 	}
+	m.tcp = m.payload()
 	m.cpu = m.used()
 	m.began = time.Now()
 }
@@ -50,10 +54,34 @@ func (m *meter) stop(readings int) {
 		m.r.Disk = m.onDisk() - m.disk
 	}
 	m.r.Readings = readings
-	m.r.Out = now["wchar"] - m.io["wchar"] - m.r.Disk
-	m.r.In = now["rchar"] - m.io["rchar"]
+	tcp := m.payload()
+	m.r.Out, m.r.In = tcp[0]-m.tcp[0], tcp[1]-m.tcp[1]
 	m.r.Pages = now["write_bytes"] - m.io["write_bytes"]
 	m.r.Peak = m.counters("/proc/self/status")["VmHWM"] * 1024
+}
+
+var tcpCounts = regexp.MustCompile(`bytes_(sent|received):(\d+)`)
+
+// payload is what the TCP sockets of this process have sent and received, as the kernel counts it. All must stay open from start to stop.
+func (m *meter) payload() (sum [2]int64) {
+	out, err := exec.Command("ss", "-tinHp", "state", "established").Output()
+	if err != nil {
+		m.keep(fmt.Errorf("load: counting bytes of sockets, which needs ss of iproute2: %w", err))
+		return sum
+	}
+	own, mine := fmt.Sprintf("pid=%d,", os.Getpid()), false
+	for line := range strings.Lines(string(out)) {
+		if line[0] != ' ' && line[0] != '\t' {
+			mine = strings.Contains(line, own)
+			continue
+		}
+		for _, c := range tcpCounts.FindAllStringSubmatch(line, -1) {
+			if n, err := strconv.ParseInt(c[2], 10, 64); err == nil && mine {
+				sum[map[string]int{"sent": 0, "received": 1}[c[1]]] += n
+			}
+		}
+	}
+	return sum
 }
 
 func (m *meter) used() time.Duration {

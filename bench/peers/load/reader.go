@@ -23,7 +23,7 @@ type reader struct {
 }
 
 func openReader(ctx context.Context, s Spec) (client, error) {
-	node, f, err := join(ctx, s.States[0], s.Fleet)
+	node, f, err := join(ctx, s.States[0], s.Fleet, false)
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +74,7 @@ type crowd struct{ nodes []*p2p.Node }
 func openCrowd(ctx context.Context, s Spec) (client, error) {
 	c := &crowd{}
 	for _, state := range s.States {
-		n, f, err := join(ctx, state, s.Fleet)
+		n, f, err := join(ctx, state, s.Fleet, false)
 		if err != nil {
 			return nil, err
 		}
