@@ -4,6 +4,7 @@ package p2p_test
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/streembit/edge/transport"
@@ -86,10 +87,8 @@ func TestRelay_HubRestarts(t *testing.T) {
 	}
 	transporttest.WaitFor(t, "a place at another relay", func() (bool, string) {
 		now := device.Relays()
-		for _, id := range now {
-			if id == lost {
-				return false, "the lost one is still there"
-			}
+		if slices.Contains(now, lost) {
+			return false, "the lost one is still there"
 		}
 		return len(now) == 2, ""
 	})
