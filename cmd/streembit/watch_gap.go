@@ -152,7 +152,7 @@ func (d *watched) readerKey() (journal.ReaderKey, bool) {
 func (d *watched) fill(ctx context.Context, key journal.ReaderKey, h *hole) {
 	limited, cancel := context.WithTimeout(ctx, fillLimit)
 	defer cancel()
-	sink := &holeSink{h: h, name: d.w.value, starts: map[journal.Chain]collector.Mark{}, rows: map[string]shownReading{}, passed: map[journal.Chain]bool{}}
+	sink := &holeSink{h: h, name: d.w.value, starts: map[journal.Chain]collector.Mark{}, rows: map[string]shownReading{}, passed: map[string]bool{}}
 	t := time.NewTicker(fillAgain)
 	defer t.Stop()
 	for {
@@ -259,7 +259,7 @@ type holeSink struct {
 	starts map[journal.Chain]collector.Mark
 	rows   map[string]shownReading // by identity; those that were shown have no sensor any more
 	order  []string                // that are to be shown
-	passed map[journal.Chain]bool  // that have something after the hole
+	passed map[string]bool         // by stream: whether there is something after the hole
 	full   bool
 }
 
@@ -295,7 +295,7 @@ func (s *holeSink) Write(_ context.Context, b collector.Batch) error {
 	defer s.mu.Unlock()
 	for i := range b.Readings {
 		r := &b.Readings[i]
-		s.passed[b.Chain] = s.passed[b.Chain] || s.h.passed(r.Boot, r.At)
+		s.passed[b.Chain.Stream] = s.passed[b.Chain.Stream] || s.h.passed(r.Boot, r.At)
 		if s.name != "" && s.name != r.Name() || !s.h.has(r.Boot, &r.Reading) {
 			continue
 		}
@@ -326,7 +326,7 @@ func (s *holeSink) fresh() []shownReading {
 	return out
 }
 
-// state returns how many readings there were, and whether nothing more is to come: each chain that is read has something from after the hole.
+// state returns how many readings there were, and whether nothing more is to come: each stream that is read has something from after the hole.
 func (s *holeSink) state() (n uint64, over bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

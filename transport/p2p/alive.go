@@ -64,8 +64,12 @@ func (n *Node) stillOpen(ctx context.Context, p peer.ID, r *Route) bool {
 			if c.RemoteMultiaddr().String() != r.Addr || c.IsClosed() {
 				continue
 			}
-			at, known := n.proven.Load(c)
-			if known && time.Since(at.(time.Time)) < aliveFresh || time.Since(c.Stat().Opened) < aliveFresh || n.check(ctx, c) {
+			last, _ := n.proven.Load(c)
+			at, known := last.(time.Time)
+			if !known {
+				at = c.Stat().Opened
+			}
+			if time.Since(at) < aliveFresh || n.check(ctx, c) {
 				return true
 			}
 		}
