@@ -12,6 +12,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -308,18 +310,18 @@ func (a Act) String() string {
 	if a.Set {
 		verb = "set"
 	}
-	text := verb + " " + a.Name
+	words := []string{verb, a.Name}
 	if a.Value != nil {
-		text += fmt.Sprintf(" %v", a.Value)
+		words = append(words, fmt.Sprint(a.Value))
 	}
-	for k, v := range a.Args {
-		text += fmt.Sprintf(" %s=%v", k, v)
+	for _, k := range slices.Sorted(maps.Keys(a.Args)) {
+		words = append(words, fmt.Sprintf("%s=%v", k, a.Args[k]))
 	}
 	if a.For > 0 {
-		text += " for " + a.For.String()
+		words = append(words, "for", a.For.String())
 	}
 	if a.Device != "" {
-		text += " at " + a.Device
+		words = append(words, "at", a.Device)
 	}
-	return text
+	return strings.Join(words, " ")
 }
