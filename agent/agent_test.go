@@ -64,7 +64,7 @@ func newWorld(t *testing.T, dir string, probes []agent.Probe, streams ...agent.S
 		streams = []agent.Stream{{Name: "main", Age: 10 * time.Second, Readings: 1000}}
 	}
 	logger := slog.New(slog.NewTextHandler(w, nil))
-	w.cfg = agent.Config{Boot: journal.BootID{9}, Clock: agent.NewClock(time.Minute, w.synced.Load, time.Time{}), Probes: probes,
+	w.cfg = agent.Config{Boot: journal.BootID{9}, Clock: agent.NewClock(time.Minute, time.Now(), w.synced.Load, time.Time{}), Probes: probes,
 		Streams: streams, Readers: func(string) ([]journal.Reader, error) { return *w.readers.Load(), nil },
 		Outbox: box, Publisher: w, Heads: w, Hubs: agent.NewHubs(logger), Logger: logger}
 	return w
@@ -317,7 +317,7 @@ func TestClockComesLater(t *testing.T) {
 // A wall clock before the floor is not believed, whoever says that it is right.
 func TestClockFloor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := agent.NewClock(time.Hour, func() bool { return true }, time.Now().Add(time.Minute))
+		c := agent.NewClock(time.Hour, time.Now(), func() bool { return true }, time.Now().Add(time.Minute))
 		if at, _ := c.Now(); at.Synced() || at.Mono != time.Hour.Milliseconds() {
 			t.Errorf("before the floor: %+v", at)
 		}

@@ -5,6 +5,7 @@ package agent
 import (
 	"encoding/hex"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -15,26 +16,49 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Boot returns the kernel's random id of this boot and how long ago it was, from /proc below root.
-func Boot(root string) (journal.BootID, time.Duration, error) {
+// Boot returns the kernel's random id of this boot and how long the machine had been up when this program's clock showed asOf, from /proc below root.
+func Boot(root string) (id journal.BootID, uptime time.Duration, asOf time.Time, err error) {
 	raw, err := os.ReadFile(filepath.Join(root, "proc/sys/kernel/random/boot_id"))
 	if err != nil {
-		return journal.BootID{}, 0, fmt.Errorf("agent: reading boot id: %w", err)
+		return id, 0, asOf, fmt.Errorf("agent: reading boot id: %w", err)
 	}
-	id, err := hex.DecodeString(strings.ReplaceAll(strings.TrimSpace(string(raw)), "-", ""))
-	if err != nil || len(id) != len(journal.BootID{}) {
-		return journal.BootID{}, 0, fmt.Errorf("agent: reading boot id %q: want a UUID", raw)
+	text, err := hex.DecodeString(strings.ReplaceAll(strings.TrimSpace(string(raw)), "-", ""))
+	if err != nil || len(text) != len(id) {
+		return id, 0, asOf, fmt.Errorf("agent: reading boot id %q: want a UUID", raw)
 	}
-	raw, err = os.ReadFile(filepath.Join(root, "proc/uptime"))
-	if err != nil {
-		return journal.BootID{}, 0, fmt.Errorf("agent: reading uptime: %w", err)
+	uptime, asOf, err = readUptime(filepath.Join(root, "proc/uptime"))
+	return journal.BootID(text), uptime, asOf, err
+}
+
+// A busy machine may take the processor away between the reading of the uptime and the look at this program's own clock, which would set the clock of this run
+// against those of others in the same boot. So it is read again until the two lie close together.
+const (
+	uptimeTries = 20
+	uptimeSkew  = time.Millisecond
+)
+
+func readUptime(path string) (uptime time.Duration, asOf time.Time, err error) {
+	best := time.Duration(math.MaxInt64)
+	for range uptimeTries {
+		began := time.Now()
+		raw, err := os.ReadFile(path)
+		took := time.Since(began)
+		if err != nil {
+			return 0, asOf, fmt.Errorf("agent: reading uptime: %w", err)
+		}
+		first, _, _ := strings.Cut(string(raw), " ")
+		seconds, err := strconv.ParseFloat(first, 64)
+		if err != nil || seconds < 0 {
+			return 0, asOf, fmt.Errorf("agent: reading uptime %q: want seconds", raw)
+		}
+		if took < best {
+			best, uptime, asOf = took, time.Duration(seconds*float64(time.Second)), began
+		}
+		if best <= uptimeSkew {
+			break
+		}
 	}
-	first, _, _ := strings.Cut(string(raw), " ")
-	seconds, err := strconv.ParseFloat(first, 64)
-	if err != nil || seconds < 0 {
-		return journal.BootID{}, 0, fmt.Errorf("agent: reading uptime %q: want seconds", raw)
-	}
-	return journal.BootID(id), time.Duration(seconds * float64(time.Second)), nil
+	return uptime, asOf, nil
 }
 
 // KernelSynced reports whether the kernel says that its clock is synchronised (adjtimex(2)), as NTP daemons tell it.

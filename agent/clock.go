@@ -18,7 +18,7 @@ const maxDrift = 250 * time.Millisecond
 type Clock struct {
 	synced func() bool
 	floor  time.Time
-	start  time.Time     // when the clock was made, with Go's monotonic reading
+	start  time.Time     // with Go's monotonic reading
 	uptime time.Duration // of the board, at start
 
 	mu     sync.Mutex
@@ -26,11 +26,11 @@ type Clock struct {
 	era    uint64
 }
 
-// NewClock returns a clock for a board that has been up for uptime, which Boot has just returned: what passes in between
-// would shift this run's clock against that of other runs in the same boot, whose readings its clock notes restamp. synced asks the kernel whether the wall clock is
+// NewClock returns a clock for a board that had been up for uptime at asOf, as Boot returns them: what they are wrong by shifts this run's clock
+// against that of other runs in the same boot, whose readings its clock notes restamp. synced asks the kernel whether the wall clock is
 // right; before floor (the newest owner-signed time) it is never believed.
-func NewClock(uptime time.Duration, synced func() bool, floor time.Time) *Clock {
-	return &Clock{synced: synced, floor: floor, start: time.Now(), uptime: uptime}
+func NewClock(uptime time.Duration, asOf time.Time, synced func() bool, floor time.Time) *Clock {
+	return &Clock{synced: synced, floor: floor, start: asOf, uptime: uptime}
 }
 
 // Now returns the present instant and its era. The era changes whenever wall time appears, vanishes or jumps.

@@ -95,7 +95,7 @@ func (c *cluster) device(dir string, first float64) (a *agent.Agent, stop func()
 	check(c.t, err)
 	logger := slog.New(slog.DiscardHandler)
 	publisher := transport.NewPublisher(c, c.Fleet)
-	a, err = agent.New(agent.Config{Boot: journal.BootID{byte(first / 1000)}, Clock: agent.NewClock(time.Minute, func() bool { return true }, time.Time{}),
+	a, err = agent.New(agent.Config{Boot: journal.BootID{byte(first / 1000)}, Clock: agent.NewClock(time.Minute, time.Now(), func() bool { return true }, time.Time{}),
 		Probes:  []agent.Probe{probe("count", time.Second, &steady{n: first})},
 		Streams: []agent.Stream{{Name: "main", Age: 5 * time.Second, Readings: 1000}},
 		Readers: func(s string) ([]journal.Reader, error) { return c.Fleet().Readers(key.ID(), s) },
@@ -256,7 +256,7 @@ func TestFork_WithoutProofNothingIsRenewed(t *testing.T) {
 		check(t, err)
 		logger := slog.New(slog.DiscardHandler)
 		publisher := transport.NewPublisher(liar, c.Fleet)
-		a, err := agent.New(agent.Config{Clock: agent.NewClock(time.Minute, func() bool { return true }, time.Time{}),
+		a, err := agent.New(agent.Config{Clock: agent.NewClock(time.Minute, time.Now(), func() bool { return true }, time.Time{}),
 			Probes:  []agent.Probe{probe("count", time.Second, &steady{})},
 			Streams: []agent.Stream{{Name: "main", Age: 5 * time.Second, Readings: 1000}},
 			Readers: func(s string) ([]journal.Reader, error) { return c.Fleet().Readers(c.Devices[0].ID(), s) },

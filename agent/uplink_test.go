@@ -136,7 +136,7 @@ func (u *uplink) run(o outbox.Options, every time.Duration, stream agent.Stream)
 	publisher := transport.NewPublisher(u, u.Fleet)
 	hubs := agent.NewHubs(logger)
 	publisher.Observe(hubs.Answered)
-	a, err = agent.New(agent.Config{Boot: journal.BootID{1}, Clock: agent.NewClock(0, func() bool { return true }, time.Time{}),
+	a, err = agent.New(agent.Config{Boot: journal.BootID{1}, Clock: agent.NewClock(0, time.Now(), func() bool { return true }, time.Time{}),
 		Probes: []agent.Probe{probe("count", every, &steady{})}, Streams: []agent.Stream{stream}, Unsealed: rec.Spooled,
 		Readers: func(s string) ([]journal.Reader, error) { return u.Fleet().Readers(key.ID(), s) },
 		Outbox:  box, Publisher: publisher, Rivals: u, Hubs: hubs, Logger: logger})

@@ -105,7 +105,7 @@ func (h *hubs) close() error { return h.node.Close() }
 
 // bootID names the boot of this machine's kernel; zero where there is none to read.
 func bootID() journal.BootID {
-	id, _, err := agent.Boot("/")
+	id, _, _, err := agent.Boot("/")
 	if err != nil {
 		return journal.BootID{}
 	}

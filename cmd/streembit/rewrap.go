@@ -133,7 +133,7 @@ func (c *client) rewrap(ctx context.Context, to fleet.Grant, devices []edge.ID, 
 
 // stampNow is the time as this machine knows it; where the kernel does not tell the boot, the boot stays zero.
 func stampNow() journal.Stamp {
-	boot, up, err := agent.Boot("/")
+	boot, up, _, err := agent.Boot("/")
 	if err != nil {
 		boot, up = journal.BootID{}, 0
 	}

@@ -30,7 +30,7 @@ const closing = 10 * time.Second
 
 // uptime is the time since the machine's boot, for what must outlive this program.
 func uptime() (journal.BootID, int64) {
-	boot, up, err := agent.Boot("/")
+	boot, up, _, err := agent.Boot("/")
 	if err != nil { // the agent cannot run either; a boot of no name is no other one's
 		return journal.BootID{}, 0
 	}

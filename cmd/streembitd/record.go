@@ -46,7 +46,7 @@ type record struct {
 
 // openRecord opens the audit log of a state folder. Since only one program can have it open, it also keeps two from running there.
 func openRecord(state string, synced func() bool, logger *slog.Logger) (*record, error) {
-	boot, _, err := agent.Boot("/")
+	boot, _, _, err := agent.Boot("/")
 	name := ""
 	if err == nil {
 		name = boot.String()

@@ -95,11 +95,11 @@ func (p *program) openNode(ctx context.Context) error {
 
 // openAgent opens board, outbox and publisher and puts the device together.
 func (p *program) openAgent(ctx context.Context) error {
-	boot, uptime, err := agent.Boot("/")
+	boot, uptime, asOf, err := agent.Boot("/")
 	if err != nil {
 		return err
 	}
-	clock := agent.NewClock(uptime, p.clock.synced, p.members.get().Floor())
+	clock := agent.NewClock(uptime, asOf, p.clock.synced, p.members.get().Floor())
 	board, err := openBoard(ctx, p.cfg.Board)
 	if err != nil {
 		return err

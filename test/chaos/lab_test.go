@@ -241,7 +241,7 @@ func (l *lab) newDevice(i int, q quorum) *device {
 	p.Observe(hubs.Answered)
 	notes, err := agent.OpenReceipts(d.receiptsPath())
 	check(l, err)
-	d.agent, err = agent.New(agent.Config{Clock: agent.NewClock(0, func() bool { return true }, time.Time{}), Outbox: d.box, Unsealed: rec.Spooled,
+	d.agent, err = agent.New(agent.Config{Clock: agent.NewClock(0, time.Now(), func() bool { return true }, time.Time{}), Outbox: d.box, Unsealed: rec.Spooled,
 		Publisher: q(d, p), Heads: d.node, Hubs: hubs, Receipts: notes, Logger: log})
 	check(l, err)
 	readers, err := l.world.Fleet().Readers(d.key.ID(), "main")
