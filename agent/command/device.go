@@ -102,13 +102,15 @@ func New(c Config) (*Device, error) {
 	return d, d.describe(0)
 }
 
-// Run puts held outputs back and keeps the description true and at the hubs, until ctx ends.
+// Run puts held outputs back and keeps the description true and at the hubs, until ctx ends. hubs may be nil: then the device alone tells it.
 func (d *Device) Run(ctx context.Context, hubs Board) {
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
 	tasks.Go(func() { d.holds.run(ctx) })
 	tasks.Go(func() { d.watch(ctx) })
-	tasks.Go(func() { d.publish(ctx, hubs) })
+	if hubs != nil {
+		tasks.Go(func() { d.publish(ctx, hubs) })
+	}
 	<-ctx.Done()
 }
 

@@ -39,7 +39,7 @@ func TestVerdict(t *testing.T) {
 
 // TestValueText: what a device says reaches a terminal harmless.
 func TestValueText(t *testing.T) {
-	for want, v := range map[string]any{"on": true, "21.5 Cel": 21.5, "5 Cel": uint64(5), `"\x1b[2J"`: "\x1b[2J", `a=1.5 "\n"=off`: map[string]any{"a": 1.5, "\n": false}, "[1,\"x\"]": []any{1, "x"}} {
+	for want, v := range map[string]any{"on": true, "21.5 Cel": 21.5, "5 Cel": uint64(5), `"\x1b[2J"`: "\x1b[2J", `"\n"=off a=1.5`: map[string]any{"a": 1.5, "\n": false}, "[1,\"x\"]": []any{1, "x"}} {
 		if got := valueText(v, "Cel"); got != want && got != strings.TrimSuffix(want, " Cel") {
 			t.Errorf("%v is shown as %s, want %s", v, got, want)
 		}

@@ -154,7 +154,8 @@ const (
 	evCallEnd   = "call-ended"   // was done, or why not
 	evOutput    = "output"       // went back by itself, or could not
 	evBadCall   = "refused-call" // was not done
-	maxCallText = 200            // bytes of a value in a line
+	maxCallText = 200            // bytes of a value in a line …
+	maxCallLine = 600            // … and of all of it: package audit cuts the rest off, and a record that is cut proves nothing
 )
 
 func (p *program) noteOutput(output, what string, err error) {
@@ -190,19 +191,30 @@ func (r callRecord) Refused(a direct.Act, why error) {
 	r.refused(evBadCall, a.Peer.String(), a.Name, fmt.Errorf("%s: %w", a.Op, why))
 }
 
-// callText is what is called; of a request that was signed singly the record, which holds the value too, so that anybody can prove who wanted it.
+// callText is what is called; of a request that was signed singly also the record, which holds the value too, so that anybody can prove who wanted it.
 func callText(a direct.Act) string {
 	text := a.Op.String() + " " + a.ID.String()
 	if a.Repeat {
 		text = "told again: " + text
 	}
-	if a.Value != nil && len(a.Signed) == 0 { // a line has room for one of them
-		if v, err := json.Marshal(a.Value); err == nil && len(v) <= maxCallText {
+	signed := ""
+	if len(a.Signed) > 0 {
+		signed = " signed " + base64.RawStdEncoding.EncodeToString(a.Signed)
+	}
+	if a.Value != nil {
+		v, err := json.Marshal(a.Value)
+		if err == nil && len(v) <= maxCallText && len(text)+1+len(v)+len(signed) <= maxCallLine {
 			text += " " + string(v)
 		}
 	}
-	if len(a.Signed) > 0 {
-		text += " signed " + base64.RawStdEncoding.EncodeToString(a.Signed)
+	return text + signed
+}
+
+// describeAt is where the device's description goes: the DHT, which takes connections to many hubs and is not for a metered uplink. Without it the device alone
+// tells it.
+func (p *program) describeAt() command.Board {
+	if p.cfg.Uplink.Metered {
+		return nil
 	}
-	return text
+	return p.node
 }

@@ -101,7 +101,7 @@ func serve(ctx context.Context, cfg config, hubs []string, file *command.ConfigF
 		group.Go(func() error { return p.agent.Run(ctx) })
 	}
 	if p.device != nil {
-		group.Go(func() error { p.device.Run(ctx, p.node); return nil })
+		group.Go(func() error { p.device.Run(ctx, p.describeAt()); return nil })
 		group.Go(func() error { return p.awaitRestart(ctx) })
 	}
 	if p.store != nil {

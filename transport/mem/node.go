@@ -66,8 +66,9 @@ func (n *Node) Put(ctx context.Context, hub edge.ID, segment []byte) error {
 	done := make(chan error, 1)
 	segment = bytes.Clone(segment) // the store may still work on it after ctx has ended
 	n.tasks.Go(func() {
-		done <- n.deliver(ctx, hub, segment)
-		n.leave(l, len(segment))
+		err := n.deliver(ctx, hub, segment)
+		n.leave(l, len(segment)) // first, so that who was answered has room for the next
+		done <- err
 	})
 	select {
 	case err := <-done:

@@ -161,7 +161,10 @@ func (n *Node) keepPlaces(ctx context.Context) {
 
 // reserve makes sure of places at the first hubs that can be reached, and returns when they are to be renewed.
 func (n *Node) reserve(ctx context.Context) (next time.Time, ok bool) {
-	hubs := relaysOf(n.o.Fleet(), n.self)
+	hubs, goal := relaysOf(n.o.Fleet(), n.self), relayGoal
+	if n.o.Metered { // at the hub that it is connected to anyway: those who look for it ask one after the other
+		hubs, goal = slices.DeleteFunc(hubs, func(id edge.ID) bool { return !n.connected(id) }), 1
+	}
 	have := 0
 	next = time.Now().Add(reserveTTL)
 	for _, hub := range hubs {
@@ -173,11 +176,11 @@ func (n *Node) reserve(ctx context.Context) (next time.Time, ok bool) {
 		if renew := until.Add(-reserveTTL / 4); renew.Before(next) {
 			next = renew
 		}
-		if have++; have == relayGoal {
+		if have++; have == goal {
 			break
 		}
 	}
-	return next, have >= min(relayGoal, len(hubs)) && have > 0
+	return next, have >= min(goal, len(hubs)) && have > 0
 }
 
 // placeAt returns until when the hub relays to this node.
