@@ -77,8 +77,9 @@ func TestConfig_AskedTwice(t *testing.T) {
 		if _, err := s.Do(t.Context(), unsigned); direct.ReasonOf(err) != direct.NotSigned {
 			t.Errorf("without a signature of its own: %v", err)
 		}
+		set := sets[as.ID()]
 		asking.Go(func() {
-			_, err := s.Do(t.Context(), sets[as.ID()])
+			_, err := s.Do(t.Context(), set)
 			mu.Lock()
 			errs[as.ID()] = err
 			mu.Unlock()
