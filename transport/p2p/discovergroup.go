@@ -48,14 +48,24 @@ func listenGroups() ([]groupConn, error) {
 	if err != nil || len(ifs) == 0 {
 		return nil, errors.Join(errors.New("no network"), err)
 	}
-	var out []groupConn
+	return bothVersions(func(network string, is6 bool) (*net.UDPConn, error) {
+		group := mdnsGroup()
+		if is6 {
+			group = mdnsGroup6()
+		}
+		return net.ListenMulticastUDP(network, firstOf(ifs, is6), group)
+	})
+}
+
+// bothVersions opens a socket of IPv4 and one of IPv6; the error is that of both, when neither opens.
+func bothVersions(open func(network string, is6 bool) (*net.UDPConn, error)) (out []groupConn, err error) {
 	var errs []error
 	for _, is6 := range []bool{false, true} {
-		network, group := "udp4", mdnsGroup()
+		network := "udp4"
 		if is6 {
-			network, group = "udp6", mdnsGroup6()
+			network = "udp6"
 		}
-		c, err := net.ListenMulticastUDP(network, firstOf(ifs, is6), group)
+		c, err := open(network, is6)
 		var g groupConn
 		if err == nil {
 			g, err = newGroupConn(c, is6)
@@ -83,28 +93,8 @@ func firstOf(ifs []net.Interface, is6 bool) *net.Interface {
 }
 
 // askingConns returns sockets to ask from, with ports of their own.
-func askingConns() (out []groupConn, err error) {
-	var errs []error
-	for _, is6 := range []bool{false, true} {
-		network := "udp4"
-		if is6 {
-			network = "udp6"
-		}
-		c, err := net.ListenUDP(network, nil)
-		var g groupConn
-		if err == nil {
-			g, err = newGroupConn(c, is6)
-		}
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		out = append(out, g)
-	}
-	if len(out) == 0 {
-		return nil, errors.Join(errs...)
-	}
-	return out, nil
+func askingConns() ([]groupConn, error) {
+	return bothVersions(func(network string, _ bool) (*net.UDPConn, error) { return net.ListenUDP(network, nil) })
 }
 
 func (g groupConn) group() *net.UDPAddr {
