@@ -245,10 +245,25 @@ func (c *Condition) holds(s edge.Sample) bool {
 	case string:
 		return (s.Text == want) == (c.Is == "==")
 	case float64:
-		return map[string]bool{">": s.Value > want, ">=": s.Value >= want, "<": s.Value < want, "<=": s.Value <= want,
-			"==": s.Value == want, "!=": s.Value != want}[c.Is]
+		return compare(c.Is, s.Value, want)
 	}
 	return false
+}
+
+func compare(operator string, a, b float64) bool {
+	switch operator {
+	case ">":
+		return a > b
+	case ">=":
+		return a >= b
+	case "<":
+		return a < b
+	case "<=":
+		return a <= b
+	case "!=":
+		return a != b
+	}
+	return a == b
 }
 
 // act begins a list of acts, which do not wait for each other. The caller holds mu.
