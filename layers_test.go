@@ -29,6 +29,7 @@ type layer struct {
 // layers is the layout of the README as a table, in the order in which a reading passes. "." is the root.
 var layers = []layer{
 	{dir: ".", noIO: true},
+	{dir: "internal/nap"},
 	{dir: "boards"},
 	{dir: "hal", may: []string{".", "boards"}},
 	{dir: "hal/sim", may: []string{".", "hal"}},
@@ -41,13 +42,13 @@ var layers = []layer{
 	{dir: "fleet", may: []string{".", "journal"}},
 	{dir: "direct", may: []string{".", "journal", "fleet", "thing"}, noIO: true},
 	{dir: "fleet/...", may: []string{".", "journal", "fleet"}},
-	{dir: "agent/...", may: []string{".", "journal/...", "fleet/...", "hal", "sensors", "transport", "agent/..."}},
-	{dir: "agent/command", may: []string{".", "journal/...", "fleet", "thing", "direct"}},
+	{dir: "agent/...", may: []string{"internal/nap", ".", "journal/...", "fleet/...", "hal", "sensors", "transport", "agent/..."}},
+	{dir: "agent/command", may: []string{"internal/nap", ".", "journal/...", "fleet", "thing", "direct"}},
 	{dir: "transport", may: []string{".", "journal", "fleet"}},
-	{dir: "transport/...", may: []string{".", "journal/...", "fleet/...", "transport/..."}},
-	{dir: "transport/p2p", may: []string{".", "journal/...", "fleet/...", "transport/...", "thing"}},
+	{dir: "transport/...", may: []string{"internal/nap", ".", "journal/...", "fleet/...", "transport/..."}},
+	{dir: "transport/p2p", may: []string{"internal/nap", ".", "journal/...", "fleet/...", "transport/...", "thing"}},
 	{dir: "transport/store", may: []string{".", "journal/...", "fleet", "transport"}},
-	{dir: "collector/...", may: []string{".", "journal", "fleet", "transport", "collector/..."}},
+	{dir: "collector/...", may: []string{"internal/nap", ".", "journal", "fleet", "transport", "collector/..."}},
 	{dir: "cmd/internal/cli"},
 	// streembitd must stay small: neither a sink nor its database driver is linked into it.
 	{dir: "cmd/streembitd/...", may: []string{".", "boards/...", "hal/...", "sensors/...", "journal/...", "fleet/...", "thing", "direct",

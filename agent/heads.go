@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/streembit/edge/internal/nap"
 	"github.com/streembit/edge/journal"
 )
 
@@ -58,7 +59,7 @@ func (h *heads) run(ctx context.Context) {
 		for _, s := range h.take() {
 			h.put(ctx, s)
 		}
-		if !sleep(ctx, headEvery) {
+		if !nap.For(ctx, headEvery) {
 			return
 		}
 	}

@@ -231,15 +231,3 @@ func (s *sampler) quarantine(ctx context.Context, d time.Duration) bool {
 		}
 	}
 }
-
-// sleep waits for d and reports whether ctx is still alive.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/streembit/edge"
+	"github.com/streembit/edge/internal/nap"
 	"github.com/streembit/edge/journal"
 	"github.com/streembit/edge/transport"
 )
@@ -113,7 +114,7 @@ func (f *follower) loop(ctx context.Context, report func(Report)) {
 		}
 		f.c.log.Error("pull failed, trying again", "err", err, "pause", pause)
 		f.putBack(targets)
-		if !sleep(ctx, pause) {
+		if !nap.For(ctx, pause) {
 			return
 		}
 		pause = min(2*pause, backoffMax)
@@ -156,7 +157,7 @@ func (f *follower) follow(ctx context.Context, hub edge.ID) {
 			pause = backoffMin
 		}
 		f.c.log.Warn("hub lost, trying again", "hub", hub.Short(), "err", err, "pause", pause)
-		if !sleep(ctx, pause/2+rand.N(pause)) { // jitter: all collectors must not come back at once
+		if !nap.For(ctx, pause/2+rand.N(pause)) { // jitter: all collectors must not come back at once
 			return
 		}
 		pause = min(2*pause, backoffMax)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/streembit/edge"
+	"github.com/streembit/edge/internal/nap"
 	"github.com/streembit/edge/journal"
 	"github.com/streembit/edge/transport"
 )
@@ -77,7 +78,7 @@ func (f *follower) judge(ctx context.Context, r *run) {
 		pause := m.pause
 		m.until = time.Now().Add(pause)
 		f.wg.Go(func() {
-			if sleep(ctx, pause) {
+			if nap.For(ctx, pause) {
 				f.ring()
 			}
 		})
@@ -121,15 +122,3 @@ func (c *clock) due() {
 
 // ticked is for him who has read from the timer.
 func (c *clock) ticked() { c.set, c.last = false, time.Now() }
-
-// sleep waits; false when ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}

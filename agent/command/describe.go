@@ -17,6 +17,7 @@ import (
 
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/fleet"
+	"github.com/streembit/edge/internal/nap"
 	"github.com/streembit/edge/thing"
 )
 
@@ -163,7 +164,7 @@ func (d *Device) measures(s Sensor) (all []edge.Quantity) {
 
 // watch notices what only the sensors tell: which quantities they give.
 func (d *Device) watch(ctx context.Context) {
-	for sleep(ctx, lookEvery) {
+	for nap.For(ctx, lookEvery) {
 		if err := d.describe(0); err != nil {
 			d.c.Logger.Error("the device does not describe itself anew", "err", err)
 		}
@@ -173,7 +174,7 @@ func (d *Device) watch(ctx context.Context) {
 // publish keeps the description at the hubs.
 func (d *Device) publish(ctx context.Context, hubs Board) {
 	pause := publishFirst
-	sleep(ctx, time.Second) // the first readings say what the sensors give
+	nap.For(ctx, time.Second) // the first readings say what the sensors give
 	for ctx.Err() == nil {
 		wait := publishEvery + rand.N(publishEvery/4)
 		if err := d.publishOnce(ctx, hubs); err != nil {
@@ -212,16 +213,4 @@ func (d *Device) publishOnce(ctx context.Context, hubs Board) error {
 		err = errors.New("command: the hubs have another description")
 	}
 	return err
-}
-
-// sleep waits for d and reports whether ctx is still alive.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/streembit/edge"
+	"github.com/streembit/edge/internal/nap"
 )
 
 // What keeps a rule from doing harm when its conditions flutter, or when the rules of several devices set each other off: after bursts of firings it
@@ -291,11 +292,7 @@ func (e *Engine) carryOut(r *state, a Act) {
 	pause := tryAgain
 	for try := range tries {
 		if try > 0 {
-			t := time.NewTimer(pause)
-			select {
-			case <-t.C:
-			case <-e.life.Done():
-				t.Stop()
+			if !nap.For(e.life, pause) {
 				return
 			}
 			pause *= 4

@@ -15,6 +15,7 @@ import (
 	"github.com/streembit/edge/direct"
 	"github.com/streembit/edge/fleet"
 	"github.com/streembit/edge/fleet/audit"
+	"github.com/streembit/edge/internal/nap"
 	"github.com/streembit/edge/transport"
 )
 
@@ -117,7 +118,7 @@ func (c *configuring) swap(ctx context.Context, r *reacher, g fleet.Grant, v pus
 	limit, cancel := context.WithTimeout(ctx, command.TrialLimit)
 	defer cancel()
 	_, err := c.ask(limit, r, g, q)
-	for lost(err) && pause(limit, again) {
+	for lost(err) && nap.For(limit, again) {
 		_, err = c.ask(limit, r, g, q)
 	}
 	if direct.ReasonOf(err) == direct.Unknown { // the device was ended in the middle of it: its state says what came of it
@@ -134,18 +135,6 @@ func (c *configuring) swap(ctx context.Context, r *reacher, g fleet.Grant, v pus
 func lost(err error) bool {
 	return errors.Is(err, direct.ErrLost) || errors.Is(err, transport.ErrUnreachable) || direct.ReasonOf(err) == direct.Stopping ||
 		errors.Is(err, context.DeadlineExceeded)
-}
-
-// pause waits before another session and reports whether there is time for one.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // await waits for what becomes of the config.
@@ -170,7 +159,7 @@ func (c *configuring) await(ctx context.Context, r *reacher, g fleet.Grant, p *p
 			v.State, v.Why = state, textOf(got, "why")
 			return v, c.conclude(r, g, p, v)
 		}
-		if !pause(limit, lookEvery) {
+		if !nap.For(limit, lookEvery) {
 			v.State = "unknown"
 			return v, cli.Try(fmt.Errorf("%s does not answer: it puts its old config back by itself if it does not come back. %w", g.Name, transport.ErrUnreachable),
 				"streembit call %s %s", cli.Quote(g.Name), command.ConfigState)

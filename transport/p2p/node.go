@@ -60,7 +60,6 @@ type Options struct {
 	Sync      time.Duration  // how often the fleet is compared with the others'. 0 = 3 min; 30 min if Metered
 	Reachable bool           // others may want to speak to this node: it holds places at the hubs' relays
 	MDNS      bool           // members that ask on the LAN find this node if it listens, and it looks there for others (discoverlan.go)
-	RelayRate int            // bytes/s that a hub relays for all members together. 0 = 4 MiB/s
 	Metered   bool           // the bytes cost money: a client that keeps to one hub, looks nothing up unasked and leaves heads to the hubs (transport.Metered)
 
 	HeadMaxAge time.Duration // how long a hub keeps a head; must outlive the data. 0 = 30 days
@@ -193,9 +192,6 @@ func (o *Options) defaults() error {
 		o.Sync = 30 * time.Minute
 	case o.Sync == 0:
 		o.Sync = 3 * time.Minute
-	}
-	if o.RelayRate == 0 {
-		o.RelayRate = 4 << 20
 	}
 	if o.KeepAlive == 0 {
 		o.KeepAlive = 15 * time.Second

@@ -24,6 +24,7 @@ import (
 // What a hub relays for members that cannot be reached otherwise. libp2p's default ends each relayed connection after 128 KiB or 2 min, which no
 // session of commands survives; here all relayed connections of a hub share a rate instead.
 const (
+	relayRate   = 4 << 20  // bytes/s of all of them together
 	relayBuffer = 4 << 10  // bytes that one direction of a relayed connection buffers
 	relayBurst  = 64 << 10 // bytes that may pass at once
 	circuits    = 64       // relayed connections of one member
@@ -33,7 +34,7 @@ const (
 // startRelay lets a hub carry connections between members.
 func (n *Node) startRelay() error {
 	l := limitsFor(true)
-	pace := rate.NewLimiter(rate.Limit(n.o.RelayRate), max(relayBurst, relayBuffer))
+	pace := rate.NewLimiter(relayRate, relayBurst)
 	r, err := relay.New(relayHost{n.host, n.life, pace}, relay.WithACL(relayRule{n}), relay.WithResources(relay.Resources{
 		ReservationTTL: reserveTTL, MaxReservations: l.high, MaxCircuits: circuits, BufferSize: relayBuffer,
 		MaxReservationsPerIP: connsPerAddress, MaxReservationsPerASN: l.high,

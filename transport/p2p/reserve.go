@@ -19,6 +19,7 @@ import (
 	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/streembit/edge"
+	"github.com/streembit/edge/internal/nap"
 )
 
 const (
@@ -88,11 +89,7 @@ func (n *Node) startPunching() error {
 // have heard yet under which address others see it.
 func (n *Node) punchAgain(ctx context.Context, punch *holepunch.Service, c network.Conn) {
 	for pause := punchFirst; pause <= punchLast && !c.IsClosed(); pause *= 3 {
-		t := time.NewTimer(pause/2 + rand.N(pause))
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
+		if !nap.For(ctx, pause/2+rand.N(pause)) {
 			return
 		}
 		var r Route
@@ -146,11 +143,7 @@ func (n *Node) keepPlaces(ctx context.Context) {
 		select {
 		case <-t.C:
 		case <-n.places.lost:
-			t.Reset(rand.N(reserveAgain))
-			select {
-			case <-t.C:
-			case <-ctx.Done():
-			}
+			nap.For(ctx, rand.N(reserveAgain))
 		case <-ctx.Done():
 		}
 		if t.Stop(); ctx.Err() != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/fleet"
+	"github.com/streembit/edge/internal/nap"
 	"github.com/streembit/edge/journal"
 	"github.com/streembit/edge/transport"
 )
@@ -22,7 +23,7 @@ func (r *Repairer) mend(ctx context.Context, g *pass, w *work) (again bool, err 
 	if w.empty() {
 		return false, nil
 	}
-	if !sleep(ctx, time.Until(w.last.Add(r.o.Settle))) {
+	if !nap.For(ctx, time.Until(w.last.Add(r.o.Settle))) {
 		return false, ctx.Err()
 	}
 	r.start(g, w.segments())

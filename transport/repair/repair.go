@@ -16,6 +16,7 @@ import (
 
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/fleet"
+	"github.com/streembit/edge/internal/nap"
 	"github.com/streembit/edge/journal"
 	"github.com/streembit/edge/transport"
 )
@@ -115,7 +116,7 @@ func (r *Repairer) Run(ctx context.Context) error {
 		case <-t.C:
 		case <-r.kick:
 			t.Stop()
-			if !sleep(ctx, rand.N(kickJitter)) {
+			if !nap.For(ctx, rand.N(kickJitter)) {
 				return nil
 			}
 			r.forgive()
@@ -156,15 +157,4 @@ func (r *Repairer) round(ctx context.Context, all bool) error {
 		}
 	}
 	return nil
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
