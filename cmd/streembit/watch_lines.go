@@ -11,32 +11,21 @@ import (
 	"sync"
 	"time"
 
-	"github.com/streembit/edge"
+	"github.com/streembit/edge/collector/stdout"
 	"github.com/streembit/edge/fleet"
 )
 
 // liveLine is a reading in JSON: the fields of streembit pull, where there is such a thing before a reading has been sealed and signed.
 type liveLine struct {
-	Device   edge.ID  `json:"device"`
-	Name     string   `json:"device_name,omitempty"`
-	Sensor   string   `json:"sensor"`
-	Quantity string   `json:"name"`
-	Unit     string   `json:"unit,omitempty"`
-	V        *float64 `json:"v,omitempty"`
-	VS       *string  `json:"vs,omitempty"`
-	VB       *bool    `json:"vb,omitempty"`
-	Time     string   `json:"time,omitempty"`
-	Boot     string   `json:"boot,omitempty"`    // without a time: …
-	Mono     *int64   `json:"mono_ms,omitempty"` // … since that boot
-	Seq      *uint64  `json:"seq,omitempty"`     // of those from the hubs, as …
-	Recv     string   `json:"recv"`
-	Verified bool     `json:"verified,omitempty"` // … the device's signature, …
-	ID       string   `json:"id,omitempty"`       // … and the identity
-	Via      string   `json:"via"`
+	stdout.Reading
+	Boot     string  `json:"boot,omitempty"`    // without a time: …
+	Mono     *int64  `json:"mono_ms,omitempty"` // … since that boot
+	Seq      *uint64 `json:"seq,omitempty"`     // of those from the hubs, as …
+	Recv     string  `json:"recv"`
+	Verified bool    `json:"verified,omitempty"` // … the device's signature, …
+	ID       string  `json:"id,omitempty"`       // … and the identity
+	Via      string  `json:"via"`
 }
-
-// lineTime is RFC 3339 in UTC with milliseconds, as that of streembit pull.
-const lineTime = "2006-01-02T15:04:05.000Z07:00"
 
 // liveLines writes a line for each reading, and what there is to say to standard error.
 type liveLines struct {
@@ -54,22 +43,11 @@ func (s *liveLines) readings(g fleet.Grant, via string, all []shownReading) {
 	defer s.mu.Unlock()
 	enc := json.NewEncoder(s.out)
 	enc.SetEscapeHTML(false)
-	recv := time.Now().UTC().Format(lineTime)
+	recv := time.Now().UTC().Format(stdout.TimeForm)
 	for i := range all {
 		r := &all[i]
-		l := liveLine{Device: g.Member, Name: g.Name, Sensor: r.Sensor, Quantity: r.Quantity.Name, Unit: r.Unit, Seq: r.seq, Recv: recv, Verified: r.seq != nil, ID: r.id, Via: via}
-		on := r.Value == 1
-		switch r.Kind {
-		case edge.Text:
-			l.VS = &r.Text
-		case edge.State:
-			l.VB = &on
-		default:
-			l.V = &r.Value
-		}
-		if r.At.Synced() {
-			l.Time = r.At.Time().Format(lineTime)
-		} else {
+		l := liveLine{Reading: stdout.NewReading(g.Member, g.Name, &r.Reading), Seq: r.seq, Recv: recv, Verified: r.seq != nil, ID: r.id, Via: via}
+		if l.Time == "" {
 			l.Boot, l.Mono = r.boot.String(), &r.At.Mono
 		}
 		_ = enc.Encode(l) // who reads the pipe has gone: the signal of that ends the program

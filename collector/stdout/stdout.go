@@ -118,8 +118,8 @@ func (s *Sink) prepare(b *collector.Batch) []collector.Row {
 	return out
 }
 
-// line is one reading in JSON. Time is missing when the device did not know it.
-type line struct {
+// Reading is what a JSON line says of a reading, whether it was pulled or watched. Time is missing when the device did not know it.
+type Reading struct {
 	Device   string   `json:"device"`
 	Name     string   `json:"device_name,omitempty"`
 	Sensor   string   `json:"sensor"`
@@ -129,20 +129,40 @@ type line struct {
 	VS       *string  `json:"vs,omitempty"`
 	VB       *bool    `json:"vb,omitempty"`
 	Time     string   `json:"time,omitempty"`
-	Seq      uint64   `json:"seq"`
-	Recv     string   `json:"recv"`
-	Verified bool     `json:"verified"`
-	ID       string   `json:"id"`
 }
 
-// timeForm is RFC 3339 in UTC with milliseconds.
-const timeForm = "2006-01-02T15:04:05.000Z07:00"
+// NewReading returns a reading's JSON form, for which r must not change.
+func NewReading(device edge.ID, name string, r *edge.Reading) Reading {
+	out := Reading{Device: device.String(), Name: name, Sensor: r.Sensor, Quantity: r.Quantity.Name, Unit: r.Unit, Time: at(r)}
+	on := r.Value == 1
+	switch r.Kind {
+	case edge.Text:
+		out.VS = &r.Text
+	case edge.State:
+		out.VB = &on
+	default:
+		out.V = &r.Value
+	}
+	return out
+}
 
-func at(r *collector.Row) string {
+// line is one pulled reading in JSON.
+type line struct {
+	Reading
+	Seq      uint64 `json:"seq"`
+	Recv     string `json:"recv"`
+	Verified bool   `json:"verified"`
+	ID       string `json:"id"`
+}
+
+// TimeForm is RFC 3339 in UTC with milliseconds.
+const TimeForm = "2006-01-02T15:04:05.000Z07:00"
+
+func at(r *edge.Reading) string {
 	if !r.At.Synced() {
 		return ""
 	}
-	return r.At.Time().Format(timeForm)
+	return r.At.Time().Format(TimeForm)
 }
 
 // id names a reading for ever: its chain and place.
@@ -153,20 +173,10 @@ func id(b *collector.Batch, r *collector.Row) string {
 func (s *Sink) jsonl(b *collector.Batch) error {
 	enc := json.NewEncoder(s.w)
 	enc.SetEscapeHTML(false)
-	l := line{Device: b.Chain.Device.String(), Name: b.Name, Recv: b.Received.UTC().Format(timeForm), Verified: true}
+	recv := b.Received.UTC().Format(TimeForm)
 	for i := range b.Readings {
 		r := &b.Readings[i]
-		l.Sensor, l.Quantity, l.Unit, l.Time, l.Seq, l.ID = r.Sensor, r.Quantity.Name, r.Unit, at(r), r.Seq, id(b, r)
-		l.V, l.VS, l.VB = nil, nil, nil
-		on := r.Value == 1
-		switch r.Kind {
-		case edge.Text:
-			l.VS = &r.Text
-		case edge.State:
-			l.VB = &on
-		default:
-			l.V = &r.Value
-		}
+		l := line{Reading: NewReading(b.Chain.Device, b.Name, &r.Reading), Seq: r.Seq, Recv: recv, Verified: true, ID: id(b, r)}
 		if err := enc.Encode(l); err != nil {
 			return err
 		}
@@ -176,7 +186,7 @@ func (s *Sink) jsonl(b *collector.Batch) error {
 
 func (s *Sink) csv(b *collector.Batch) error {
 	w := csv.NewWriter(s.w)
-	device, recv := b.Chain.Device.String(), b.Received.UTC().Format(timeForm)
+	device, recv := b.Chain.Device.String(), b.Received.UTC().Format(TimeForm)
 	for i := range b.Readings {
 		r := &b.Readings[i]
 		value := strconv.FormatFloat(r.Value, 'g', -1, 64)
@@ -186,7 +196,7 @@ func (s *Sink) csv(b *collector.Batch) error {
 		case edge.State:
 			value = strconv.FormatBool(r.Value == 1)
 		}
-		rec := []string{at(r), device, r.Sensor, r.Quantity.Name, value, r.Unit, strconv.FormatUint(r.Seq, 10), strconv.Itoa(r.Index), recv, id(b, r)}
+		rec := []string{at(&r.Reading), device, r.Sensor, r.Quantity.Name, value, r.Unit, strconv.FormatUint(r.Seq, 10), strconv.Itoa(r.Index), recv, id(b, r)}
 		if err := w.Write(rec); err != nil {
 			return err
 		}
