@@ -53,7 +53,7 @@ func newConfigGet(a *app) *cobra.Command {
 			if len(args) == 2 {
 				c.file = args[1]
 			}
-			return c.get(cmd.Context())
+			return c.withOne(cmd.Context(), c.selector, c.get)
 		},
 	}
 	c.directFlags(cmd)
@@ -85,16 +85,7 @@ names can be changed on the device alone. It takes the rights "command config.ch
 	return cmd
 }
 
-func (c *configuring) get(ctx context.Context) (err error) {
-	r, err := c.reach(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, r.close()) }()
-	g, err := r.one(c.selector)
-	if err != nil {
-		return err
-	}
+func (c *configuring) get(ctx context.Context, r *reacher, g fleet.Grant) error {
 	var text configText
 	v, err := c.ask(ctx, r, g, direct.Request{Op: direct.Call, Name: command.ConfigGet, Data: &text})
 	if err != nil {

@@ -37,7 +37,7 @@ type pushView struct {
 	Why      string `json:"why,omitempty"`
 }
 
-func (c *configuring) set(ctx context.Context) (err error) {
+func (c *configuring) set(ctx context.Context) error {
 	text, err := os.ReadFile(c.file)
 	if err != nil {
 		return cli.Try(cli.Usagef("reading config: %w", err), "streembit config get %s %s", cli.Quote(c.selector), cli.Quote(c.file))
@@ -45,22 +45,15 @@ func (c *configuring) set(ctx context.Context) (err error) {
 	if len(text) > command.MaxConfig {
 		return cli.Usagef("%s has %d bytes: want at most %d", c.file, len(text), command.MaxConfig)
 	}
-	r, err := c.reach(ctx)
-	if err != nil {
+	return c.withOne(ctx, c.selector, func(ctx context.Context, r *reacher, g fleet.Grant) error {
+		p := newProgress(c.app.err)
+		defer p.clear()
+		v, err := c.push(ctx, r, g, p, string(text))
+		if v.SHA256 != "" && c.asJSON {
+			err = errors.Join(cli.PrintJSON(c.app.out, v), err)
+		}
 		return err
-	}
-	defer func() { err = errors.Join(err, r.close()) }()
-	g, err := r.one(c.selector)
-	if err != nil {
-		return err
-	}
-	p := newProgress(c.app.err)
-	defer p.clear()
-	v, err := c.push(ctx, r, g, p, string(text))
-	if v.SHA256 != "" && c.asJSON {
-		err = errors.Join(cli.PrintJSON(c.app.out, v), err)
-	}
-	return err
+	})
 }
 
 // push checks, sets, and waits for what becomes of it.

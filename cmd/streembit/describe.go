@@ -6,13 +6,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/streembit/edge/cmd/internal/cli"
+	"github.com/streembit/edge/fleet"
 	"github.com/streembit/edge/thing"
 )
 
@@ -28,23 +28,14 @@ DEVICE is a name, an id, or the beginning or end of an id. --json writes the des
 		Example: "  streembit describe pi-1",
 		Args:    cli.Args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return d.describe(cmd.Context(), args[0])
+			return d.withOne(cmd.Context(), args[0], d.describe)
 		},
 	}
 	d.directFlags(cmd)
 	return cmd
 }
 
-func (d desk) describe(ctx context.Context, selector string) (err error) {
-	r, err := d.reach(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, r.close()) }()
-	g, err := r.one(selector)
-	if err != nil {
-		return err
-	}
+func (d desk) describe(ctx context.Context, r *reacher, g fleet.Grant) error {
 	td, from, err := r.description(ctx, g.Member)
 	if err != nil {
 		return err

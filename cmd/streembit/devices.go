@@ -150,7 +150,7 @@ func newDevicesShow(a *app) *cobra.Command {
 		Example: "  streembit devices show pi-1",
 		Args:    cli.Args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return d.showDevice(cmd.Context(), args[0])
+			return d.withOne(cmd.Context(), args[0], d.showDevice)
 		},
 	}
 	d.directFlags(cmd)
@@ -160,16 +160,7 @@ func newDevicesShow(a *app) *cobra.Command {
 // showLimit is how long a device may take to answer when it is looked at.
 const showLimit = 10 * time.Second
 
-func (d desk) showDevice(ctx context.Context, selector string) (err error) {
-	r, err := d.reach(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, r.close()) }()
-	g, err := r.one(selector)
-	if err != nil {
-		return err
-	}
+func (d desk) showDevice(ctx context.Context, r *reacher, g fleet.Grant) error {
 	v := deviceView{memberView: viewMember(r.known().State(), g)}
 	ctx, cancel := context.WithTimeout(ctx, showLimit)
 	defer cancel()

@@ -39,7 +39,7 @@ DEVICE is a name, an id, or the beginning or end of an id.`,
 			if p.count < 1 || p.count > 1000 || p.wait < 0 || p.wait > time.Minute {
 				return cli.Usagef("-n %d, --wait %s: want 1 to 1000 round trips, and up to 1m", p.count, p.wait)
 			}
-			return p.run(cmd.Context(), args[0])
+			return p.withOne(cmd.Context(), args[0], p.run)
 		},
 	}
 	p.directFlags(cmd)
@@ -79,16 +79,7 @@ type holeView struct {
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-func (p pinging) run(ctx context.Context, selector string) (err error) {
-	r, err := p.reach(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, r.close()) }()
-	g, err := r.one(selector)
-	if err != nil {
-		return err
-	}
+func (p pinging) run(ctx context.Context, r *reacher, g fleet.Grant) (err error) {
 	v := pingView{Device: g.Member, Name: g.Name, Steps: []stepView{}, RTT: []float64{}}
 	failed := p.measure(ctx, r.hubs.node, g, &v)
 	v.Error = errText(failed)

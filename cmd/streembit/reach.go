@@ -61,6 +61,20 @@ func (d desk) reach(ctx context.Context) (*reacher, error) {
 	return &reacher{office: o, dial: o.hubs.node}, nil
 }
 
+// withOne opens the folder and calls f for the single device that is meant.
+func (d desk) withOne(ctx context.Context, selector string, f func(context.Context, *reacher, fleet.Grant) error) (err error) {
+	r, err := d.reach(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.close()) }()
+	g, err := r.one(selector)
+	if err != nil {
+		return err
+	}
+	return f(ctx, r, g)
+}
+
 // one returns the single device that is meant.
 func (r *reacher) one(selector string) (fleet.Grant, error) {
 	all, err := selectDevices(r.known(), selector)
