@@ -84,8 +84,8 @@ func TestFullDisk_OfTheDevice(t *testing.T) {
 				if len(got)+int(lost)+int(st.Outbox.Readings) != made || told != lost {
 					t.Errorf("%d readings on hubs, %d wait, %d lost, %d told to be lost, of %d", len(got), st.Outbox.Readings, lost, told, made)
 				}
-				if n := logs.count("level=ERROR"); n > 6 { // without hubs, one each time that the room of the oldest file, which goes, is spent
-					t.Errorf("%d alarms:\n%s", n, logs.text.String())
+				if n := logs.Count("level=ERROR"); n > 6 { // without hubs, one each time that the room of the oldest file, which goes, is spent
+					t.Errorf("%d alarms:\n%s", n, logs)
 				}
 				for v, n := range got {
 					if n != 1 {

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"math"
 	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -21,6 +20,7 @@ import (
 	"github.com/streembit/edge/agent/outbox"
 	"github.com/streembit/edge/journal"
 	"github.com/streembit/edge/journal/wal"
+	"github.com/streembit/edge/test/swarm"
 	"github.com/streembit/edge/transport"
 )
 
@@ -105,30 +105,12 @@ func (u *uplink) take(hub edge.ID) bool {
 	return true
 }
 
-// logged counts lines.
-type logged struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logged) count(text string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.text.String(), text)
-}
-
 // run starts a device behind the uplink whose one sensor counts once in every interval. stop returns its last status.
-func (u *uplink) run(o outbox.Options, every time.Duration, stream agent.Stream) (a *agent.Agent, logs *logged, stop func() agent.Status) {
+func (u *uplink) run(o outbox.Options, every time.Duration, stream agent.Stream) (a *agent.Agent, logs *swarm.Buffer, stop func() agent.Status) {
 	u.t.Helper()
 	key := u.Devices[0]
 	o.Fleet, o.Signer = u.Fleet().ID(), key
-	logs = &logged{}
+	logs = &swarm.Buffer{}
 	logger := slog.New(slog.NewTextHandler(logs, nil))
 	o.Logger = logger
 	box, rec, err := outbox.Open(u.t.Context(), o)
@@ -179,7 +161,7 @@ func TestUplink_DeadForSevenDays(t *testing.T) {
 		if grown := heap() - before; grown > 2<<20 { // an entry of the index each, not the segments
 			t.Errorf("%d segments cost %d bytes of memory", main.Pending.Segments, grown)
 		}
-		if n := logs.count("nothing is published"); n != 1 {
+		if n := logs.Count("nothing is published"); n != 1 {
 			t.Errorf("the outage was logged %d times", n)
 		}
 		back := time.Now()
@@ -195,8 +177,8 @@ func TestUplink_DeadForSevenDays(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		st := stop()
 		u.inOrder(began, back)
-		if n := logs.count("level=WARN") + logs.count("level=ERROR"); n > 5 {
-			t.Errorf("%d alarms:\n%s", n, logs.text.String())
+		if n := logs.Count("level=WARN") + logs.Count("level=ERROR"); n > 5 {
+			t.Errorf("%d alarms:\n%s", n, logs)
 		}
 		got := u.readings(u.Recovery)
 		for v := 1.0; v <= float64(len(got)); v++ {
@@ -358,8 +340,8 @@ func TestUplink_BadCard(t *testing.T) {
 					t.Errorf("afterwards it still says %q, %q", st.Streams[0].Error, st.Outbox.Error)
 				}
 				st := stop()
-				if n := logs.count("level=ERROR") + logs.count("level=WARN"); n > c.alarms {
-					t.Errorf("%d alarms:\n%s", n, logs.text.String())
+				if n := logs.Count("level=ERROR") + logs.Count("level=WARN"); n > c.alarms {
+					t.Errorf("%d alarms:\n%s", n, logs)
 				}
 				got, made := u.readings(u.Recovery), int((c.span+6*time.Minute)/time.Second)+1
 				lost := int(st.Streams[0].Lost)

@@ -3,11 +3,8 @@
 package outbox_test
 
 import (
-	"bytes"
 	"errors"
 	"log/slog"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -16,6 +13,7 @@ import (
 
 	"github.com/streembit/edge/agent/outbox"
 	"github.com/streembit/edge/journal/wal"
+	"github.com/streembit/edge/test/swarm"
 )
 
 // faulty makes an outbox whose disk fails as told, and what it logs.
@@ -23,29 +21,15 @@ type faulty struct {
 	fault atomic.Pointer[error]
 	room  atomic.Int64
 	o     outbox.Options
-
-	mu   sync.Mutex
-	text bytes.Buffer
+	logs  swarm.Buffer
 }
 
 func newFaulty(t *testing.T) *faulty {
 	f := &faulty{o: options(t.TempDir())}
 	f.room.Store(1 << 40)
 	f.o.Wrap = func(file wal.File) wal.File { return disk{file, &f.fault, &f.room} }
-	f.o.Logger = slog.New(slog.NewTextHandler(f, nil))
+	f.o.Logger = slog.New(slog.NewTextHandler(&f.logs, nil))
 	return f
-}
-
-func (f *faulty) Write(p []byte) (int, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.text.Write(p)
-}
-
-func (f *faulty) logged(text string) int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return strings.Count(f.text.String(), text)
 }
 
 func (f *faulty) sync(err error) { f.fault.Store(&err) }
@@ -75,8 +59,8 @@ func TestDiskError_AlarmedOnce(t *testing.T) {
 		f.fault.Store(nil)
 		time.Sleep(time.Minute)
 		h.add(seal(t, b, "main", 1, 1))
-		if alarms, ends := f.logged("outbox: disk error"), f.logged("takes segments again"); alarms != 1 || ends != 1 {
-			t.Errorf("%d alarms and %d ends in %d tries:\n%s", alarms, ends, tries, &f.text)
+		if alarms, ends := f.logs.Count("outbox: disk error"), f.logs.Count("takes segments again"); alarms != 1 || ends != 1 {
+			t.Errorf("%d alarms and %d ends in %d tries:\n%s", alarms, ends, tries, &f.logs)
 		}
 		h.add(drain(t, b, receipt(3))...)
 		values, gaps, after := h.read(k)
@@ -93,8 +77,8 @@ func TestDiskError_AlarmedOnce(t *testing.T) {
 		}
 		start(t, b, "main", rs)
 		f.sync(syscall.EIO) // the next one is alarmed again
-		if _, err := b.Seal(ctx, "main", boot, readings(2, 1)); err == nil || f.logged("outbox: disk error") != 2 {
-			t.Errorf("%v, %d alarms", err, f.logged("outbox: disk error"))
+		if _, err := b.Seal(ctx, "main", boot, readings(2, 1)); err == nil || f.logs.Count("outbox: disk error") != 2 {
+			t.Errorf("%v, %d alarms", err, f.logs.Count("outbox: disk error"))
 		}
 		f.fault.Store(nil)
 	})

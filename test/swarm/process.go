@@ -214,7 +214,7 @@ func WaitFor(tb testing.TB, what string, cond func() error) {
 	}
 }
 
-// Buffer collects a process's output while others read it.
+// Buffer collects a process's output, or a log, while others read it.
 type Buffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -233,6 +233,9 @@ func (b *Buffer) String() string {
 	defer b.mu.Unlock()
 	return b.buf.String()
 }
+
+// Count returns how often the text was written.
+func (b *Buffer) Count(text string) int { return strings.Count(b.String(), text) }
 
 // Tail returns the last lines.
 func (b *Buffer) Tail(lines int) string {

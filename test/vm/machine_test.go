@@ -4,7 +4,6 @@ package vm_test
 
 import (
 	"bufio"
-	"bytes"
 	"fmt"
 	"io"
 	"os/exec"
@@ -13,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/streembit/edge/test/swarm"
 )
 
 const (
@@ -25,9 +26,7 @@ type machine struct {
 	t     *testing.T
 	in    io.Writer
 	lines chan string // of the console, without line ends; closed when QEMU ended
-
-	mu  sync.Mutex
-	log bytes.Buffer
+	log   swarm.Buffer
 }
 
 // start boots a guest whose init script writes on the first console that QEMU has on stdio, and waits until it takes commands. It is
@@ -41,7 +40,7 @@ func start(t *testing.T, args ...string) *machine {
 	must(t, err)
 	out, err := cmd.StdoutPipe()
 	must(t, err)
-	m.in, cmd.Stderr = in, &lockedWriter{m}
+	m.in, cmd.Stderr = in, &m.log
 	must(t, cmd.Start())
 	var reader sync.WaitGroup
 	reader.Go(func() { m.read(out) })
@@ -53,7 +52,7 @@ func start(t *testing.T, args ...string) *machine {
 		_ = cmd.Wait() // killed
 		t.Logf("virtual machine: %.1f s, CPU %.1f s", time.Since(begin).Seconds(), (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds())
 		if t.Failed() {
-			t.Logf("console:\n%s", m.console())
+			t.Logf("console:\n%s", &m.log)
 		}
 	})
 	m.await("@ready", bootLimit)
@@ -67,20 +66,12 @@ func (m *machine) read(out io.Reader) {
 	for r := bufio.NewReader(out); ; {
 		line, err := r.ReadString('\n')
 		line = strings.TrimRight(line, "\r\n")
-		m.mu.Lock()
-		m.log.WriteString(line + "\n")
-		m.mu.Unlock()
+		fmt.Fprintln(&m.log, line)
 		if err != nil {
 			return
 		}
 		m.lines <- line
 	}
-}
-
-func (m *machine) console() string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.log.String()
 }
 
 // await returns the lines before one that begins with marker, and that line.
@@ -138,12 +129,4 @@ func (m *machine) until(what, format string, args ...any) string {
 			m.t.Fatalf("waiting for %s: %s", what, out)
 		}
 	}
-}
-
-type lockedWriter struct{ m *machine }
-
-func (w *lockedWriter) Write(p []byte) (int, error) {
-	w.m.mu.Lock()
-	defer w.m.mu.Unlock()
-	return w.m.log.Write(p)
 }
