@@ -14,8 +14,8 @@ import (
 
 // Files of the key that is to take the place of a member's key.
 const (
-	nextKeyFile       = "next.pem"
-	nextSealedKeyFile = "next.tpm"
+	NextKeyFile       = "next.pem"
+	NextSealedKeyFile = "next.tpm"
 )
 
 // ErrNotReplaceable is wrapped where a key lies that this program cannot put another one in the place of.
@@ -37,15 +37,15 @@ func (s KeySource) NextKey(present KeyOrigin) (journal.SoftKey, error) {
 		if err != nil {
 			return key, err
 		}
-		return key, s.sealTo(filepath.Join(s.Dir, nextSealedKeyFile), priv)
+		return key, s.sealTo(filepath.Join(s.Dir, NextSealedKeyFile), priv)
 	}
-	return key, WriteFile(filepath.Join(s.Dir, nextKeyFile), text, 0o600)
+	return key, WriteFile(filepath.Join(s.Dir, NextKeyFile), text, 0o600)
 }
 
 // OpenNext returns the key that NextKey made; the error wraps fs.ErrNotExist if there is none. One that lies in a file although the present key has been sealed
 // meanwhile is sealed, too.
 func (s KeySource) OpenNext(present KeyOrigin) (journal.SoftKey, error) {
-	plain, sealed := filepath.Join(s.Dir, nextKeyFile), filepath.Join(s.Dir, nextSealedKeyFile)
+	plain, sealed := filepath.Join(s.Dir, NextKeyFile), filepath.Join(s.Dir, NextSealedKeyFile)
 	switch present {
 	case FromFile:
 		return LoadKey(plain)
@@ -67,11 +67,11 @@ func (s KeySource) OpenNext(present KeyOrigin) (journal.SoftKey, error) {
 
 // AdoptNext puts the next key in the place of the present one: one rename, so that after a power cut there is the one or the other, and durable once it returns.
 func (s KeySource) AdoptNext(present KeyOrigin) error {
-	from, to := nextKeyFile, KeyFile
+	from, to := NextKeyFile, KeyFile
 	switch present {
 	case FromFile:
 	case FromTPM:
-		from, to = nextSealedKeyFile, SealedKeyFile
+		from, to = NextSealedKeyFile, SealedKeyFile
 	default:
 		return fmt.Errorf("fleet: adopting next key: %w", ErrNotReplaceable)
 	}
@@ -79,18 +79,4 @@ func (s KeySource) AdoptNext(present KeyOrigin) error {
 		return fmt.Errorf("fleet: adopting next key: %w", err)
 	}
 	return syncDir(s.Dir)
-}
-
-// DropNext forgets a next key that was never used. None is no error.
-func (s KeySource) DropNext() error {
-	var errs []error
-	for _, name := range []string{nextKeyFile, nextSealedKeyFile} {
-		if err := os.Remove(filepath.Join(s.Dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("fleet: dropping next key: %w", err)
-	}
-	return nil
 }

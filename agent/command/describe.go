@@ -18,6 +18,7 @@ import (
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/fleet"
 	"github.com/streembit/edge/internal/nap"
+	"github.com/streembit/edge/journal"
 	"github.com/streembit/edge/thing"
 )
 
@@ -56,6 +57,9 @@ func (d *Device) load() error {
 		return fmt.Errorf("command: reading description: %w", err)
 	}
 	old, err := thing.OpenSigned(d.self, record)
+	if errors.Is(err, journal.ErrForeignSigner) { // of the key that the device had before
+		return nil
+	}
 	if err != nil { // another program's, or damaged: hubs know how far versions have gone
 		d.c.Logger.Warn("the last description is not usable, a new one is made", "err", err)
 		return nil

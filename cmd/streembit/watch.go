@@ -158,6 +158,7 @@ func (d *watched) follow(ctx context.Context) {
 	for {
 		d.show.state(d.g, "connecting")
 		at := time.Now()
+		d.g = d.r.present(d.g)
 		err := d.once(ctx)
 		if ctx.Err() != nil {
 			if !d.began && errors.Is(ctx.Err(), context.DeadlineExceeded) {
@@ -191,6 +192,18 @@ func (d *watched) follow(ctx context.Context) {
 		}
 		pause = min(2*pause, watchRest)
 	}
+}
+
+// present returns the grant of the key that a device has now: another one, if it has changed its key meanwhile.
+func (r *reacher) present(g fleet.Grant) fleet.Grant {
+	f := r.known()
+	if _, is := f.Member(g.Member); is {
+		return g
+	}
+	if found := f.Find(g.Name); len(found) == 1 && found[0].Name == g.Name && found[0].Roles&fleet.Device != 0 {
+		return found[0]
+	}
+	return g
 }
 
 // final reports whether trying again is of no use.

@@ -18,6 +18,7 @@ const (
 	alarmIgnored = "ignored"              // the fleet logs hold entries that their signers had no right to make
 	alarmErase   = "not-erased"           // a secret of the enrolment is still there
 	alarmSave    = "not-saved"            // a change of the fleet could not be saved and was not taken
+	alarmNextKey = "no-new-key"           // the fleet granted a new key that cannot be taken
 	alarmDirect  = "no-commands"          // what the device was told cannot be read
 )
 

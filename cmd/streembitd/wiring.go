@@ -147,13 +147,14 @@ func (p *program) openAgent(ctx context.Context) error {
 
 func (p *program) openOutbox(ctx context.Context) (*outbox.Outbox, []outbox.Spooled, error) {
 	box, found, err := outbox.Open(ctx, outbox.Options{
-		Dir: p.cfg.file("outbox"), Fleet: p.members.get().ID(), Signer: p.key, Quota: int64(p.cfg.Outbox.Quota),
+		Dir: p.cfg.file("outbox"), Fleet: p.members.get().ID(), Signer: p.key, Former: p.formerKeys(), Quota: int64(p.cfg.Outbox.Quota),
 		Durability: outbox.Durability(p.cfg.Outbox.Durability), Logger: p.logger.With("part", "outbox"),
 	})
 	if err != nil {
 		return nil, nil, err
 	}
 	p.opened(box)
+	p.box = box
 	level := slog.LevelInfo
 	if found.Dropped > 0 || found.Skipped > 0 || len(found.Gaps) > 0 {
 		level = slog.LevelWarn
