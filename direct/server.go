@@ -85,6 +85,7 @@ type Options struct {
 	Audit  Recorder
 	Logger *slog.Logger
 	Feed   Feed           // may be nil: then nothing can be watched
+	Events Occurrences    // may be nil: then there is nothing to subscribe to
 	Boot   journal.BootID // that the feed's readings count from
 
 	Life     time.Duration // of a session. 0 = 1 h
