@@ -105,7 +105,7 @@ func same(a, b *thing.Description) bool {
 
 func (d *Device) build() *thing.Description {
 	labels := maxLabels
-	dev := thing.Device{ID: d.self, Title: d.title(), Board: d.c.Board, Program: d.c.Program, Labels: d.c.Settings.labels(), Actions: map[string]thing.Action{},
+	dev := thing.Device{ID: d.self, Title: d.title(), Board: d.c.Board, Program: d.c.Program, Labels: d.c.Settings.labels(), Events: d.c.Events, Actions: map[string]thing.Action{},
 		Config: map[string]thing.Schema{labelsProperty: {Type: thing.String, MaxLength: &labels,
 			Description: "what the device calls itself, for people; the fleet's own labels, which decide, stand in its log"}}}
 	var names []any

@@ -39,6 +39,7 @@ const maxAlarms = 32
 type alarms struct {
 	record *record
 	logger *slog.Logger
+	told   func(kind, about, text string) // may be nil; must not wait
 
 	mu  sync.Mutex
 	all []alarm
@@ -65,6 +66,9 @@ func (a *alarms) raise(kind, about, text string) {
 		a.all = slices.Delete(a.all, oldest, oldest+1)
 	}
 	a.all = append(a.all, alarm{Kind: kind, About: about, Text: text, First: now, Last: now, Count: 1})
+	if a.told != nil {
+		a.told(kind, about, text)
+	}
 	a.mu.Unlock()
 	a.logger.Error("ALARM", "kind", kind, "about", about, "what", text)
 	a.record.decided(evAlarm, about, kind, text)
@@ -75,6 +79,16 @@ func (a *alarms) clear(kind string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.all = slices.DeleteFunc(a.all, func(o alarm) bool { return o.Kind == kind })
+}
+
+// hear has those told that are there, and each one that begins.
+func (a *alarms) hear(told func(kind, about, text string)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.told = told
+	for _, o := range a.all {
+		told(o.Kind, o.About, o.Text)
+	}
 }
 
 func (a *alarms) list() []alarm {

@@ -75,6 +75,7 @@ func (p *program) openRules() error {
 				what += ": " + err.Error()
 			}
 			p.record.decided(evRule, "", rule, what)
+			p.events.tell(eventRule, map[string]any{"rule": rule, "what": what, "done": err == nil})
 		}})
 	p.opened(p.rules)
 	return nil

@@ -113,6 +113,7 @@ func (p *program) openAgent(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	p.openEvents(clock)
 	box, unsealed, err := p.openOutbox(ctx)
 	if err != nil {
 		return err
@@ -127,7 +128,7 @@ func (p *program) openAgent(ctx context.Context) error {
 	c := agent.Config{
 		Boot: boot, Clock: clock, Probes: probes,
 		Streams: p.streams(), Readers: func(s string) ([]journal.Reader, error) { return p.members.get().Readers(p.key.ID(), s) },
-		Outbox: box, Unsealed: unsealed, Publisher: gate{publisher, p.members, p.doubtful}, Rivals: p.node, Heads: p.node, Hubs: hubs, Tap: p.tap(), Logger: p.logger.With("part", "agent"),
+		Outbox: box, Unsealed: unsealed, Publisher: gate{publisher, p.members, p.doubtful}, Rivals: p.node, Heads: p.node, Hubs: hubs, Tap: p.tap(), Notice: p.noticed, Logger: p.logger.With("part", "agent"),
 	}
 	if p.cfg.Uplink.Metered {
 		c.Publisher = gate{transport.NewMetered(publisher, p.node, time.Duration(p.cfg.Uplink.Gather), p.logger.With("part", "uplink")), p.members, p.doubtful}
