@@ -3,6 +3,7 @@
 package direct_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"github.com/streembit/edge/agent/live"
 	"github.com/streembit/edge/direct"
 	"github.com/streembit/edge/fleet"
+	"github.com/streembit/edge/journal"
 	"github.com/streembit/edge/thing"
 )
 
@@ -190,6 +192,37 @@ func TestSubscribe_NeverReads(t *testing.T) {
 		}
 		if lost == 0 || told == 0 || lost+3*told > 30+3 || lost+3*told < 30-3 {
 			t.Errorf("of 30 events %d were lost and %d alarms told: %q", lost, told, words)
+		}
+	})
+}
+
+// FuzzSubscribe: a device tells anything. What comes out is an event that can be written down, or an end.
+func FuzzSubscribe(f *testing.F) {
+	id := direct.RequestID{1}
+	h := frame(f, 'H', []any{1, direct.Nonce{7}, 60000, 1})
+	word := func(name string, mono, wall uint64, data any) []byte {
+		return frame(f, 'V', []any{id, name, mono, wall, 1, data})
+	}
+	for _, seed := range [][]byte{word("", 0, 0, nil), word("alarm", 5, 0, map[string]any{"kind": "fork", "n": 3}), word("alarm", 1<<63, 0, nil), word("alarm", 1, 1, []any{1}), word("alarm", 1, 1, 7),
+		append(word("alarm", 1, 1_760_000_000_000, nil), frame(f, 'R', []any{id, 9, "as you asked", nil})...)} {
+		f.Add(append(slices.Clone(h), seed...))
+	}
+	f.Fuzz(func(t *testing.T, in []byte) {
+		s := &tape{in: bytes.NewReader(in), ended: make(chan struct{})}
+		c, err := direct.Open(context.Background(), s, direct.Config{Signer: operator, Device: device.ID()})
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		_, _ = direct.SubscribeAs(ctx, c, id, func(o direct.Occurrence) {
+			if _, err := journal.Encode(o.Data); err != nil || o.At.Mono < 0 || o.At.Wall < 0 || len(o.Name) > 128 {
+				t.Errorf("%+v: %v", o, err)
+			}
+		})
+		if ctx.Err() != nil {
+			t.Error("no end")
 		}
 	})
 }
