@@ -18,9 +18,6 @@ import (
 	"github.com/streembit/edge/transport/p2p"
 )
 
-// pace is the pause between two messages that are pushed, so that each one is alone on its way.
-const pace = 5 * time.Millisecond
-
 // roundTrips asks again and again, and keeps the median.
 func roundTrips(ctx context.Context, t Task, m *meter, ask func(context.Context) error) error {
 	took := make([]time.Duration, t.Readings)
@@ -146,9 +143,9 @@ func (e *feeder) do(ctx context.Context, t Task, m *meter) error {
 	})
 }
 
-// paced sends t.Readings messages, one a pace.
+// paced sends t.Readings messages, one each t.Pace.
 func paced(ctx context.Context, t Task, m *meter, send func(n int) error) error {
-	tick := time.NewTicker(pace)
+	tick := time.NewTicker(t.Pace)
 	defer tick.Stop()
 	m.start()
 	for n := range t.Readings {

@@ -37,12 +37,13 @@ type Spec struct {
 
 // Task is one measurement.
 type Task struct {
-	Do       string    // publish, fill, pull
-	Segment  int       // readings a segment (a device only)
-	Readings int       // in all
-	Window   int       // segments or messages in flight
-	Settle   bool      // the copies beyond the quorum count too: the CPU is taken when every hub has answered
-	Devices  []edge.ID // whose readings are pulled
+	Do       string        // publish, fill, pull
+	Segment  int           // readings a segment (a device only)
+	Readings int           // in all
+	Window   int           // segments or messages in flight
+	Settle   bool          // the copies beyond the quorum count too: the CPU is taken when every hub has answered
+	Devices  []edge.ID     // whose readings are pulled
+	Pace     time.Duration // between two messages that are pushed
 }
 
 // Result is what a Task took.
