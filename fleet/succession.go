@@ -106,6 +106,13 @@ func (f *Fleet) Succeed(a Author, now time.Time, s Succession) (*Fleet, error) {
 	return f.Grant(a, now, next)
 }
 
+// SameDevice reports whether who is a member and its key the other one, or that of the device which has or had the other one: by the name, which operators give once.
+func (f *Fleet) SameDevice(who, key edge.ID) bool {
+	g, is := f.Member(who)
+	old, known := f.view.known(key)
+	return is && (who == key || known && g.Name == old.Name && g.Roles&Device != 0 && old.Roles&Device != 0)
+}
+
 // Succeeds reports whether the new key is a member in the old one's place, be the old one still a member or not.
 func (f *Fleet) Succeeds(s Succession) bool {
 	next, is := f.Member(s.New)

@@ -35,6 +35,15 @@ func TestSuccession(t *testing.T) {
 	if a, b := must(journal.Encode(got))(t), must(journal.Encode(want))(t); !is || !bytes.Equal(a, b) {
 		t.Errorf("the new key has %+v, want %+v", got, want)
 	}
+	for _, c := range []struct {
+		f        *fleet.Fleet
+		who, key byte
+		same     bool
+	}{{next, 23, 21, true}, {next, 21, 23, true}, {next, 23, 23, true}, {next, 22, 21, false}, {f, 23, 21, false}, {f, 21, 99, false}} {
+		if c.f.SameDevice(id(c.who), id(c.key)) != c.same {
+			t.Errorf("%d and %d are one device: %t", c.who, c.key, !c.same)
+		}
+	}
 	if !next.Succeeds(s) || !next.May(id(23), fleet.Command, id(22), "relay/switch") || f.Succeeds(s) {
 		t.Error("the new key is not in the old one's place, or was before")
 	}
@@ -49,6 +58,9 @@ func TestSuccession(t *testing.T) {
 	}
 	if err := done.Accepts(chain, 8, journal.Hash{8}); !errors.Is(err, fleet.ErrRevoked) {
 		t.Errorf("what the old key signs later: %v", err)
+	}
+	if !done.SameDevice(id(23), id(21)) || done.SameDevice(id(21), id(23)) {
+		t.Error("after the revocation the new key speaks for the old one, and not the other way round")
 	}
 	if !done.Succeeds(s) {
 		t.Error("the new key is not in the old one's place after all")

@@ -90,7 +90,7 @@ func TestRotateKey(t *testing.T) {
 	go readRows(out, rows)
 
 	at := func(name string) string { return filepath.Join(device.State, name) }
-	former := int64(0)                                                  // at the beginning of a step
+	former := int64(0)                                                   // at the beginning of a step
 	passed := func() bool { return fileSize(at("key.former")) > former } // who looks too late is past the step before
 	hasNext := func() bool { return fileSize(at(fleet.NextKeyFile)) > 0 || passed() }
 	ids := map[edge.ID]bool{o.Identity(device): true}
@@ -214,4 +214,36 @@ func (o *office) drained(m *swarm.Member) {
 		}
 		return nil
 	})
+}
+
+// TestRotateKey_Metered: a device with a metered uplink, whose hubs prove to it alone what they have, gets the proofs of what its old key sealed under its new one.
+func TestRotateKey_Metered(t *testing.T) {
+	o := newOffice(t, swarm.Bare(t), "lab")
+	o.addHub("hub0")
+	o.addHub("hub1")
+	device := o.Add("device0", simDevice+"[uplink]\nmetered = true\ngather = \"3s\"\n")
+	o.Start(device)
+	block := filepath.Join(o.Dir, "device0.offer")
+	must(t, os.WriteFile(block, []byte(o.daemon(device, "id", "--offer")), 0o600))
+	o.must("enroll", "approve", "--file", block, "--name", "pi-1", "--no-lan")
+	o.awaitStanding(device, "member")
+	o.awaitPublished(device)
+	old := o.Identity(device)
+	r := o.rotate()
+	if err := r.cmd.Wait(); err != nil {
+		t.Fatalf("%v: %s", err, r.log.String())
+	}
+	swarm.WaitFor(t, "all that the old key sealed to be published", func() error {
+		v, err := o.Status(device)
+		if err != nil {
+			return err
+		}
+		if text := fmt.Sprint(v["device"]); strings.Contains(text, old.String()) { // the oldest pending segment is named by its chain
+			return errors.New("segments of the old key wait")
+		}
+		return nil
+	})
+	if ids := o.named("pi-1"); len(ids) != 1 || ids[0] == old {
+		t.Errorf("pi-1 is %v, was %s", ids, old)
+	}
 }
