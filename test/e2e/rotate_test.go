@@ -229,10 +229,12 @@ func TestRotateKey_Metered(t *testing.T) {
 	o.awaitStanding(device, "member")
 	o.awaitPublished(device)
 	old := o.Identity(device)
+	began := time.Now()
 	r := o.rotate()
 	if err := r.cmd.Wait(); err != nil {
 		t.Fatalf("%v: %s", err, r.log.String())
 	}
+	t.Logf("the new key after %s", time.Since(began).Round(time.Millisecond))
 	swarm.WaitFor(t, "all that the old key sealed to be published", func() error {
 		v, err := o.Status(device)
 		if err != nil {
