@@ -54,8 +54,31 @@ type Config struct {
 	Hubs      *Hubs                // told by the publisher how each hub answers
 	Receipts  *Receipts            // may be nil
 	Tap       func([]edge.Reading) // gets what each sensor gives, as it is read; it must not block. nil: nobody does
+	Notice    func(Notice)         // of what readers should know without looking; it must not block. nil: nobody is told
 	Logger    *slog.Logger
 }
+
+// Notice is something that happened to a sensor, or to a stream's readings.
+type Notice struct {
+	Kind   NoticeKind
+	Stream string
+	Sensor string        // of a fault and a recovery
+	Fault  string        // its kind, see sensors.Fault
+	Err    error         // of a fault
+	Lasted time.Duration // of a recovery: how long the fault was there
+	Lost   uint64        // of a gap: readings
+	At     edge.Instant
+}
+
+// NoticeKind is what happened.
+type NoticeKind uint8
+
+// The kinds.
+const (
+	SensorFault     NoticeKind = iota + 1 // a fault began
+	SensorRecovered                       // it is over
+	ReadingsLost                          // readings never became durable; the stream's readers are told by a gap note
+)
 
 // Agent is a device at work. New makes one.
 type Agent struct {
@@ -74,6 +97,7 @@ func New(c Config) (*Agent, error) {
 			return nil, fmt.Errorf("agent: stream %q: batches of %s and %d readings: want both above zero", s.Name, s.Age, s.Readings)
 		}
 		a.batchers[s.Name] = newBatcher(c, s)
+		a.batchers[s.Name].notice = a.notice
 	}
 	for _, p := range c.Probes {
 		b := a.batchers[p.Stream]
@@ -91,7 +115,9 @@ func New(c Config) (*Agent, error) {
 			}
 			return m.readings[0].At
 		}
-		a.samplers = append(a.samplers, newSampler(p, emit, c.Logger))
+		s := newSampler(p, emit, c.Logger)
+		s.notice = func(n Notice) { n.Sensor, n.Stream = p.Name, p.Stream; a.notice(n) }
+		a.samplers = append(a.samplers, s)
 	}
 	a.drain = newDrain(c)
 	return a, nil
@@ -122,6 +148,14 @@ func (a *Agent) Run(ctx context.Context) error {
 	batchers.Wait()
 	drains.Wait()
 	return failed
+}
+
+// notice tells what happened, now.
+func (a *Agent) notice(n Notice) {
+	if a.cfg.Notice != nil {
+		n.At, _ = a.cfg.Clock.Now()
+		a.cfg.Notice(n)
+	}
 }
 
 // FleetChanged applies a new fleet at once: hubs that are none any more count in no quorum, what only they had is published again, and new hubs

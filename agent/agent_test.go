@@ -42,10 +42,11 @@ type world struct {
 	hub     edge.ID
 	left    int // readings that were sealed at the stop and wait in the outbox for the next start
 
-	mu    sync.Mutex
-	segs  []*journal.Segment
-	heads []time.Time
-	logs  []string
+	mu      sync.Mutex
+	segs    []*journal.Segment
+	heads   []time.Time
+	logs    []string
+	notices []agent.Notice
 }
 
 func newWorld(t *testing.T, dir string, probes []agent.Probe, streams ...agent.Stream) *world {
@@ -66,7 +67,11 @@ func newWorld(t *testing.T, dir string, probes []agent.Probe, streams ...agent.S
 	logger := slog.New(slog.NewTextHandler(w, nil))
 	w.cfg = agent.Config{Boot: journal.BootID{9}, Clock: agent.NewClock(time.Minute, time.Now(), w.synced.Load, time.Time{}), Probes: probes,
 		Streams: streams, Readers: func(string) ([]journal.Reader, error) { return *w.readers.Load(), nil },
-		Outbox: box, Publisher: w, Heads: w, Hubs: agent.NewHubs(logger), Logger: logger}
+		Outbox: box, Publisher: w, Heads: w, Hubs: agent.NewHubs(logger), Logger: logger, Notice: func(n agent.Notice) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.notices = append(w.notices, n)
+		}}
 	return w
 }
 

@@ -65,6 +65,7 @@ type batcher struct {
 	found   []outbox.Spooled // left unsealed by the run before, sealed first
 	readers func(stream string) ([]journal.Reader, error)
 	logger  *slog.Logger
+	notice  func(Notice)
 	in      chan measurement
 
 	batch     []edge.Reading
@@ -92,7 +93,7 @@ const (
 
 func newBatcher(c Config, s Stream) *batcher {
 	b := &batcher{stream: s, boot: c.Boot, clock: c.Clock, log: c.Outbox, spool: c.Outbox, readers: c.Readers,
-		logger: c.Logger, in: make(chan measurement, queued), noteClock: true}
+		logger: c.Logger, notice: func(Notice) {}, in: make(chan measurement, queued), noteClock: true}
 	for _, u := range c.Unsealed {
 		if u.Stream == s.Name {
 			b.found = append(b.found, u)
@@ -305,6 +306,7 @@ func (b *batcher) tell(ctx context.Context) error {
 		b.mu.Lock()
 		b.dropped -= n
 		b.mu.Unlock()
+		b.notice(Notice{Kind: ReadingsLost, Stream: b.stream.Name, Lost: n})
 	}
 	if b.noteClock && at.Synced() {
 		note := journal.Note{Clock: &journal.ClockNote{Boot: b.boot, Mono: at.Mono, Wall: at.Wall}}

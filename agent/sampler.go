@@ -53,6 +53,7 @@ type sampler struct {
 	probe  Probe
 	emit   func(samples []edge.Sample) edge.Instant // tells when it was
 	logger *slog.Logger
+	notice func(Notice)
 	asks   chan request
 	wake   chan struct{} // holds one token after the schedule has changed
 	ended  chan struct{} // closed when run has returned
@@ -68,7 +69,7 @@ type sampler struct {
 }
 
 func newSampler(p Probe, emit func([]edge.Sample) edge.Instant, l *slog.Logger) *sampler {
-	return &sampler{probe: p, emit: emit, logger: l.With("sensor", p.Name, "driver", p.Driver),
+	return &sampler{probe: p, emit: emit, notice: func(Notice) {}, logger: l.With("sensor", p.Name, "driver", p.Driver),
 		asks: make(chan request), wake: make(chan struct{}, 1), ended: make(chan struct{}),
 		health: Health{Sensor: p.Name, Driver: p.Driver, Stream: p.Stream, Faults: map[string]uint64{}}}
 }

@@ -88,6 +88,7 @@ func (s *sampler) succeeded() {
 	s.mu.Unlock()
 	if recovered {
 		s.logger.Info("sensor works again", "after", lasted.Round(time.Millisecond))
+		s.notice(Notice{Kind: SensorRecovered, Lasted: lasted})
 	}
 }
 
@@ -112,6 +113,7 @@ func (s *sampler) count(err error) {
 	s.mu.Unlock()
 	if began {
 		s.logger.Warn("sensor fails, the others go on", "fault", kind, "err", err)
+		s.notice(Notice{Kind: SensorFault, Fault: kind, Err: err})
 	}
 }
 

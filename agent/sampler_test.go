@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -292,6 +293,14 @@ func TestQuarantine(t *testing.T) {
 		}
 		if fails, works := w.told("sensor fails"), w.told("sensor works again"); fails != 2 || works != 2 {
 			t.Errorf("two faults: told %d times of a fault and %d times of its end", fails, works)
+		}
+		var told []string
+		for _, n := range w.notices {
+			told = append(told, fmt.Sprintf("%d %s %s %s %t %t %t", n.Kind, n.Sensor, n.Stream, n.Fault, n.Err != nil, n.Lasted > 0, n.At.Mono > 0))
+		}
+		over := "2 chip main  false true true"
+		if want := []string{"1 chip main crc true false true", over, "1 chip main absent true false true", over}; !slices.Equal(told, want) {
+			t.Errorf("notices %q, want %q", told, want)
 		}
 	})
 }

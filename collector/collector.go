@@ -60,7 +60,8 @@ type Config struct {
 	Fleet    func() *fleet.Fleet // asked anew for each survey
 	Key      journal.ReaderKey   // opens the epochs
 	Reader   edge.ID             // whose grant limits the streams; zero = all streams
-	Devices  []edge.ID           // only these; empty = every enrolled device
+	Devices  []edge.ID           // only these …
+	Names    []string            // … and those that have one of these names or had it, other keys of a device among them; both empty = every enrolled device
 	Parallel int                 // chains pulled at the same time; 0 = 8
 	Log      *slog.Logger        // nil = silent
 

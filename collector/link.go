@@ -36,11 +36,7 @@ func newLinker(s *pass, out chan<- work) *linker {
 }
 
 func (l *linker) begin(from uint64) {
-	var name string
-	if g, ok := l.c.cfg.Fleet().Member(l.t.chain.Device); ok {
-		name = g.Name
-	}
-	l.w = work{Batch: Batch{Chain: l.t.chain, Name: name, From: from, Received: l.now}}
+	l.w = work{Batch: Batch{Chain: l.t.chain, Name: l.c.cfg.Fleet().NameOf(l.t.chain.Device), From: from, Received: l.now}}
 }
 
 func (l *linker) run(ctx context.Context, units <-chan *unit) error {

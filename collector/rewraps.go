@@ -237,10 +237,7 @@ func (c *Collector) noteDone(ctx context.Context, chain journal.Chain, link jour
 		st = &state{opener: c.opener(chain)}
 		c.states[chain] = st
 	}
-	b := Batch{Chain: chain, To: link.Seq, Mark: &link}
-	if g, ok := c.cfg.Fleet().Member(chain.Device); ok {
-		b.Name = g.Name
-	}
+	b := Batch{Chain: chain, Name: c.cfg.Fleet().NameOf(chain.Device), To: link.Seq, Mark: &link}
 	if st.mark.Link != nil {
 		b.From = st.mark.Link.Seq + 1
 	}

@@ -260,10 +260,7 @@ func (r *run) chain(chain journal.Chain, change func(*ChainReport)) {
 	defer r.mu.Unlock()
 	cr := r.chains[chain]
 	if cr == nil {
-		cr = &ChainReport{Chain: chain}
-		if g, ok := r.c.cfg.Fleet().Member(chain.Device); ok {
-			cr.Name = g.Name
-		}
+		cr = &ChainReport{Chain: chain, Name: r.c.cfg.Fleet().NameOf(chain.Device)}
 		r.chains[chain] = cr
 	}
 	change(cr)

@@ -93,8 +93,8 @@ func (c *Collector) askAll(ctx context.Context, r *run, hubs []edge.ID, take fun
 func (c *Collector) ask(ctx context.Context, hub edge.ID) ([]transport.Held, error) {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
-	devices := c.cfg.Devices
-	if len(devices) == 0 {
+	devices := c.devices()
+	if c.all() {
 		devices = []edge.ID{{}}
 	}
 	var out []transport.Held
@@ -105,7 +105,7 @@ func (c *Collector) ask(ctx context.Context, hub edge.ID) ([]transport.Held, err
 		}
 		out = append(out, held...)
 	}
-	if len(c.cfg.Devices) == 0 {
+	if c.all() {
 		return out, nil
 	}
 	for _, who := range rewrappers(c.cfg.Fleet()) {
@@ -116,6 +116,23 @@ func (c *Collector) ask(ctx context.Context, hub edge.ID) ([]transport.Held, err
 		out = append(out, held...)
 	}
 	return out, nil
+}
+
+// all reports whether no device is left out.
+func (c *Collector) all() bool { return len(c.cfg.Devices) == 0 && len(c.cfg.Names) == 0 }
+
+// devices returns those that are wanted, as the fleet is now.
+func (c *Collector) devices() []edge.ID {
+	out, f := slices.Clone(c.cfg.Devices), c.cfg.Fleet()
+	for _, name := range c.cfg.Names {
+		of := f.FormerDevices(name)
+		for _, g := range append(of, f.Find(name)...) {
+			if g.Name == name && g.Roles&fleet.Device != 0 && !slices.Contains(out, g.Member) {
+				out = append(out, g.Member)
+			}
+		}
+	}
+	return out
 }
 
 // merge adds a hub's claims to the targets, as many as a hub can have.
@@ -151,7 +168,7 @@ func (c *Collector) wanted(chain journal.Chain) bool {
 	if _, ok := f.Extent(chain); !ok {
 		return false
 	}
-	if len(c.cfg.Devices) > 0 && !slices.Contains(c.cfg.Devices, chain.Device) {
+	if !c.all() && !slices.Contains(c.cfg.Devices, chain.Device) && !slices.Contains(c.cfg.Names, f.NameOf(chain.Device)) {
 		return false
 	}
 	return c.cfg.Reader == (edge.ID{}) || f.May(c.cfg.Reader, fleet.Read, chain.Device, chain.Stream)

@@ -31,8 +31,8 @@ type target struct {
 	input  *thing.Schema
 	acts   bool
 	signed bool
-	anyOf  []string // of a watch: one of these streams must be readable
-	also   string   // a stream that must be readable, too
+	still  func(*fleet.Fleet) bool // of what goes on: the peer may have some part of it still; nil = it needs no more
+	also   string                  // a stream that must be readable, too
 }
 
 // find looks a request up in the description.
@@ -61,8 +61,11 @@ func (c *session) find(q *ask) (target, *Refusal) {
 		}
 		return target{need: need{what: q.Name}, input: a.Input, acts: !a.Safe, signed: a.Signed, also: a.Stream}, nil
 	}
-	if q.Op == Watch {
+	switch q.Op {
+	case Watch:
 		return c.findWatch(d, q)
+	case Subscribe:
+		return c.findEvents(d, q)
 	}
 	return target{}, refuse(BadRequest, "operation %d is unknown here", q.Op)
 }
@@ -84,7 +87,7 @@ func (c *session) judge(q *ask) (target, *Refusal) {
 	}
 	f := c.s.o.Fleet()
 	switch {
-	case !t.need.met(f, c.peer, c.s.o.Self), t.anyOf != nil && !c.readsAny(f, t.anyOf):
+	case !t.need.met(f, c.peer, c.s.o.Self), t.still != nil && !t.still(f):
 		return t, refuse(NoRight, "the fleet's log gives you no right to %s here", q.what())
 	case t.also != "" && !f.May(c.peer, fleet.Read, c.s.o.Self, t.also):
 		return t, refuse(NoRight, "the fleet's log gives you no right to read %s here", t.also)
@@ -135,7 +138,7 @@ func (c *session) answer(ctx context.Context, a *asked) {
 		return
 	}
 	c.mu.Lock()
-	a.need, a.anyOf = t.need, t.anyOf
+	a.need, a.still = t.need, t.still
 	c.mu.Unlock()
 	ctx, stop := context.WithDeadline(ctx, c.began.Add(time.Duration(a.q.Deadline)*time.Millisecond))
 	defer stop()
@@ -180,8 +183,11 @@ func (c *session) look(ctx context.Context, q *ask) Outcome {
 		act.Looks = true
 		c.s.o.Audit.Called(act)
 	}
-	if q.Op == Watch {
+	switch q.Op {
+	case Watch:
 		return outcomeOf(ctx, nil, c.watch(ctx, q))
+	case Subscribe:
+		return outcomeOf(ctx, nil, c.tell(ctx, q))
 	}
 	v, err := c.s.o.Doer.Do(ctx, &Order{Peer: c.peer, ID: q.ID, Op: q.Op, Name: q.Name, Value: q.Value, c: c})
 	return outcomeOf(ctx, v, err)

@@ -35,7 +35,8 @@ type Request struct {
 	Progress func(done float64, text string) // may be nil; done below 0 = not known. It must not wait for the session
 	Data     io.Writer                       // where what is streamed goes; nil = away
 
-	live func(Live) // of a watch
+	live  func(Live)       // of a watch
+	heard func(Occurrence) // of a subscription
 }
 
 // DefaultDeadline is that of a request whose context has none.
@@ -180,6 +181,8 @@ func (s *Session) take(kind byte, body []byte) error {
 		return nil
 	case kindWatched:
 		return s.takeWatched(body)
+	case kindHeard:
+		return s.takeHeard(body)
 	case kindEnd:
 		return s.farewell(body)
 	}
@@ -275,7 +278,7 @@ func (s *Session) ask(ctx context.Context, r *Request) (*ask, error) {
 	if deadline, ok := ctx.Deadline(); ok {
 		left = min(time.Until(deadline), MaxAhead-time.Minute)
 	}
-	if r.Op == Watch {
+	if r.Op == Watch || r.Op == Subscribe {
 		left = watchLife // it is cancelled when ctx ends
 	}
 	if left <= 0 {

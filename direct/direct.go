@@ -70,10 +70,12 @@ const (
 	Set      Op = 3 // write a property
 	Call     Op = 4 // invoke an action
 	Watch    Op = 5 // follow readings as they are taken
+	// Subscribe hears of events as they take place.
+	Subscribe Op = 6
 )
 
 func (o Op) String() string {
-	if s, ok := map[Op]string{Describe: "describe", Get: "get", Set: "set", Call: "call", Watch: "watch"}[o]; ok {
+	if s, ok := map[Op]string{Describe: "describe", Get: "get", Set: "set", Call: "call", Watch: "watch", Subscribe: "subscribe"}[o]; ok {
 		return s
 	}
 	return fmt.Sprintf("operation %d", o)

@@ -569,6 +569,55 @@ func TestLimits(t *testing.T) {
 	})
 }
 
+// TestPlacesAreKept: members that open all the sessions that they can get leave places to operators, and operators that do so leave some to the owner, whose word ends it.
+func TestPlacesAreKept(t *testing.T) {
+	bubble(t, func(o *direct.Options) { o.Sessions, o.PerPeer = 32, 4 }, func(t *testing.T, w *world) {
+		var all []*direct.Session
+		swarm := func(first byte, role fleet.Role, wanted int) {
+			held := 0
+			for i := range byte(12) {
+				g := fleet.Grant{Member: key(first + i).ID(), Name: fmt.Sprint("m", first+i), Roles: role}
+				if role == fleet.Operator {
+					g.Rights = fleet.Everything()
+				}
+				w.grant(g)
+				for range 4 {
+					end, _ := w.serve(key(first + i).ID())
+					s, err := direct.Open(t.Context(), end, direct.Config{Signer: key(first + i), Device: device.ID()})
+					if err == nil {
+						held++
+						all = append(all, s)
+					} else if direct.ReasonOf(err) != direct.Busy {
+						t.Error(err)
+					}
+				}
+			}
+			if held != wanted {
+				t.Errorf("%d sessions of 12 that are %s, want %d", held, role, wanted)
+			}
+		}
+		swarm(100, fleet.Collector, 24)
+		end, _ := w.serve(reader.ID())
+		wire{t, end}.wantEnd(direct.Busy)
+		s := w.open(operator) // who is none of them
+		ok(t, s.Close())
+		synctest.Wait()
+		swarm(150, fleet.Operator, 4)
+		end, _ = w.serve(operator.ID())
+		wire{t, end}.wantEnd(direct.Busy)
+		mine := w.open(owner)
+		for i := range byte(12) {
+			w.revoke(key(100 + i).ID())
+		}
+		w.server.Review()
+		synctest.Wait()
+		ok(t, w.open(operator).Close())
+		for _, s := range append(all, mine) {
+			ok(t, s.Close())
+		}
+	})
+}
+
 // TestProtocolBreaches: what is no frame of the protocol ends the session, and nothing is done.
 func TestProtocolBreaches(t *testing.T) {
 	id := direct.NewID()

@@ -24,6 +24,7 @@ const (
 	kindProgress = 'P' // device: progress
 	kindData     = 'D' // device: data
 	kindWatched  = 'W' // device: watched
+	kindHeard    = 'V' // device: heard
 	kindAlive    = 'K' // device: nothing
 	kindEnd      = 'E' // device: ending
 )

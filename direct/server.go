@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -85,13 +86,14 @@ type Options struct {
 	Audit  Recorder
 	Logger *slog.Logger
 	Feed   Feed           // may be nil: then nothing can be watched
+	Events Occurrences    // may be nil: then there is nothing to subscribe to
 	Boot   journal.BootID // that the feed's readings count from
 
 	Life     time.Duration // of a session. 0 = 1 h
 	Idle     time.Duration // after which a session that asks for nothing ends. 0 = 10 min
 	Alive    time.Duration // how often the device shows that it lives. 0 = 15 s
 	Stall    time.Duration // how long a peer may not read. 0 = 10 s
-	Sessions int           // in all. 0 = 32
+	Sessions int           // in all; an eighth of them is kept for owners, and another one for them and operators. 0 = 32
 	PerPeer  int           // sessions of one peer. 0 = 4
 	AtOnce   int           // requests of a session under way. 0 = 8
 	Acts     float64       // requests that act, a second, of one peer, and 25 times that at once. 0 = 2
@@ -187,12 +189,26 @@ func (s *Server) admit(c *session) *Refusal {
 		return refuse(NoRight, "you are no member of the fleet")
 	case own >= s.o.PerPeer:
 		return refuse(Busy, "you have %d sessions open: close one", own)
-	case len(s.sessions) >= s.o.Sessions:
+	case len(s.sessions) >= s.places(c.peer):
 		return refuse(Busy, "%d sessions are open", len(s.sessions))
 	}
 	s.sessions[c] = struct{}{}
 	s.tasks.Add(1)
 	return nil
+}
+
+// places is how many sessions there may be for the peer to get another one: members that hold all that they can get leave some to operators, and those to owners, who
+// can put an end to it.
+func (s *Server) places(peer edge.ID) int {
+	f, kept := s.o.Fleet(), s.o.Sessions/8
+	owners := f.State().Owners
+	switch {
+	case slices.Contains(owners[:], peer):
+		return s.o.Sessions
+	case f.Is(peer, fleet.Operator):
+		return s.o.Sessions - kept
+	}
+	return s.o.Sessions - 2*kept
 }
 
 func (s *Server) leave(c *session) {

@@ -43,7 +43,7 @@ type asked struct {
 	need need
 	end  context.CancelCauseFunc
 
-	anyOf []string // see target
+	still func(*fleet.Fleet) bool // see target
 }
 
 func newSession(s *Server, stream Stream, peer edge.ID) *session {
@@ -244,7 +244,7 @@ func (c *session) review(f *fleet.Fleet) {
 		if !a.need.met(f, c.peer, c.s.o.Self) {
 			a.end(refuse(NoRight, "the right to %s was taken while it was under way", a.q.Name))
 		}
-		if a.anyOf != nil && !c.readsAny(f, a.anyOf) {
+		if a.still != nil && !a.still(f) {
 			a.end(refuse(NoRight, "the right to %s was taken meanwhile", a.q.what()))
 		}
 	}

@@ -89,17 +89,14 @@ func (c *session) findWatch(d *thing.Description, q *ask) (target, *Refusal) {
 		if !ok || !p.Observable {
 			return t, refuse(NotThere, "this device has no reading %.80q that can be watched", q.Name)
 		}
-		t.anyOf = []string{p.Stream}
+		t.still = func(f *fleet.Fleet) bool { return f.May(c.peer, fleet.Read, c.s.o.Self, p.Stream) }
 		return t, nil
 	}
-	for _, p := range d.Properties {
-		if p.Observable && !slices.Contains(t.anyOf, p.Stream) {
-			t.anyOf = append(t.anyOf, p.Stream)
-		}
-	}
-	if len(t.anyOf) == 0 {
+	streams := streamsOf(d)
+	if len(streams) == 0 {
 		return t, refuse(NotThere, "this device has no readings")
 	}
+	t.still = func(f *fleet.Fleet) bool { return c.readsAny(f, streams) }
 	return t, nil
 }
 
@@ -145,8 +142,11 @@ func (c *session) watch(ctx context.Context, q *ask) error {
 
 // what says what is asked for.
 func (q *ask) what() string {
-	if q.Op == Watch && q.Name == "" {
+	switch {
+	case q.Op == Watch && q.Name == "":
 		return "watch any of its readings"
+	case q.Op == Subscribe && q.Name == "":
+		return "hear of any of its events"
 	}
 	return fmt.Sprintf("%s %s", q.Op, q.Name)
 }

@@ -370,7 +370,7 @@ func TestWatch_LongTexts(t *testing.T) {
 // TestWatch_Many: 200 watchers, each in a session of its own, get every reading.
 func TestWatch_Many(t *testing.T) {
 	const watchers, readings = 200, 50
-	w, feed := watchable(t, 0, func(o *direct.Options) { o.Sessions, o.PerPeer = watchers, watchers })
+	w, feed := watchable(t, 0, func(o *direct.Options) { o.Sessions, o.PerPeer = 2*watchers, watchers })
 	defer w.server.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

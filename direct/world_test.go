@@ -76,6 +76,14 @@ func newWorld(tb testing.TB, change func(*direct.Options)) *world {
 	return w
 }
 
+// again is another device in the same fleet, on which nothing was done yet.
+func (w *world) again(tb testing.TB, change func(*direct.Options)) *world {
+	next := &world{tb: tb, thing: w.thing, record: w.record, doer: &doer{}, book: &book{past: map[direct.RequestID]direct.Past{}}, audit: &audit{}}
+	next.fleet.Store(w.fleet.Load())
+	next.restart(change)
+	return next
+}
+
 // restart gives the device a new server on what its disk holds.
 func (w *world) restart(change func(*direct.Options)) {
 	o := direct.Options{Self: device.ID(), Fleet: w.fleet.Load, Thing: func() (*thing.Description, []byte) { return w.thing, w.record },

@@ -279,6 +279,28 @@ func (f *Fleet) Find(selector string) []Grant {
 	})
 }
 
+// NameOf returns the name that somebody has in the fleet, or had last; "" if none.
+func (f *Fleet) NameOf(id edge.ID) string {
+	g, ok := f.view.known(id)
+	if !ok {
+		return ""
+	}
+	return g.Name
+}
+
+// FormerDevices returns the devices that are members no more and had this name: what they published stays, and may be that of a key which the device of this name
+// had before its present one.
+func (f *Fleet) FormerDevices(name string) []Grant {
+	var out []Grant
+	for id, r := range f.view.members {
+		if _, is := f.Member(id); !is && r.grant != nil && r.grant.Name == name && r.grant.Roles&Device != 0 {
+			out = append(out, *r.grant)
+		}
+	}
+	slices.SortFunc(out, func(a, b Grant) int { return a.Member.Compare(b.Member) })
+	return out
+}
+
 // Readers returns those for whom the epoch keys of a device's stream are wrapped: the recovery key first, then each member with
 // a reader key and the right.
 func (f *Fleet) Readers(device edge.ID, stream string) ([]journal.Reader, error) {

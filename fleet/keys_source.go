@@ -65,7 +65,8 @@ func OpenKey(s KeySource) (journal.SoftKey, KeyOrigin, error) {
 			return key, FromCredential, err
 		}
 	}
-	sealed, err := ReadSecret(filepath.Join(s.Dir, SealedKeyFile))
+	path := filepath.Join(s.Dir, SealedKeyFile)
+	sealed, err := ReadSecret(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		key, err := LoadKey(filepath.Join(s.Dir, KeyFile))
 		return key, FromFile, err
@@ -73,7 +74,7 @@ func OpenKey(s KeySource) (journal.SoftKey, KeyOrigin, error) {
 	if err != nil {
 		return journal.SoftKey{}, FromTPM, err
 	}
-	key, err := s.unseal(sealed)
+	key, err := s.unseal(path, sealed)
 	return key, FromTPM, err
 }
 
@@ -96,8 +97,7 @@ func loadCredential(path string) (journal.SoftKey, error) {
 	return journal.NewSoftKey(priv), nil
 }
 
-func (s KeySource) unseal(sealed []byte) (journal.SoftKey, error) {
-	path := filepath.Join(s.Dir, SealedKeyFile)
+func (s KeySource) unseal(path string, sealed []byte) (journal.SoftKey, error) {
 	if s.TPM == nil {
 		return journal.SoftKey{}, fmt.Errorf("fleet: opening key %s: %w: start a program that was built with -tags tpm, and give it the TPM", path, ErrNoTPM)
 	}
@@ -115,7 +115,10 @@ func (s KeySource) unseal(sealed []byte) (journal.SoftKey, error) {
 // memory may keep the removed file's blocks, so a key that must never have been on the card is sealed before the first start. Run again
 // after an interruption, it goes on.
 func (s KeySource) SealKey() error {
-	plain, path := filepath.Join(s.Dir, KeyFile), filepath.Join(s.Dir, SealedKeyFile)
+	return s.seal(filepath.Join(s.Dir, KeyFile), filepath.Join(s.Dir, SealedKeyFile))
+}
+
+func (s KeySource) seal(plain, path string) error {
 	if s.TPM == nil {
 		return fmt.Errorf("fleet: sealing key %s: %w", plain, ErrNoTPM)
 	}
@@ -127,19 +130,27 @@ func (s KeySource) SealKey() error {
 	if err != nil {
 		return fmt.Errorf("fleet: reading key %s: %w", plain, err)
 	}
-	sealed, err := s.TPM.Seal(priv.Seed())
-	if err != nil {
-		return fmt.Errorf("fleet: sealing key %s: %w", plain, err)
-	}
-	again, err := s.TPM.Unseal(sealed)
-	if err != nil || !bytes.Equal(again, priv.Seed()) {
-		return fmt.Errorf("fleet: sealing key %s: the TPM does not give it back: %w", plain, errors.Join(err, ErrNoTPM))
-	}
-	if err := WriteFile(path, sealed, 0o600); err != nil {
+	if err := s.sealTo(path, priv); err != nil {
 		return err
 	}
 	if err := os.Remove(plain); err != nil {
 		return fmt.Errorf("fleet: removing the unsealed key: %w", err)
 	}
 	return nil
+}
+
+// sealTo writes a key so that the TPM alone opens it, and sees that it does.
+func (s KeySource) sealTo(path string, priv ed25519.PrivateKey) error {
+	if s.TPM == nil {
+		return fmt.Errorf("fleet: sealing key %s: %w", path, ErrNoTPM)
+	}
+	sealed, err := s.TPM.Seal(priv.Seed())
+	if err != nil {
+		return fmt.Errorf("fleet: sealing key %s: %w", path, err)
+	}
+	again, err := s.TPM.Unseal(sealed)
+	if err != nil || !bytes.Equal(again, priv.Seed()) {
+		return fmt.Errorf("fleet: sealing key %s: the TPM does not give it back: %w", path, errors.Join(err, ErrNoTPM))
+	}
+	return WriteFile(path, sealed, 0o600)
 }

@@ -33,6 +33,7 @@ type Device struct {
 	Labels  string
 	Sensors []Sensor
 	Actions map[string]Action // what the device does beside its outputs; without Forms
+	Events  map[string]Event  // without Forms
 	Config  map[string]Schema // further values that can be read and, unless read-only, written
 }
 
@@ -58,7 +59,7 @@ func Build(dev Device) *Description {
 		Title: cmp.Or(dev.Title, dev.ID.Short()), Description: dev.Board, Version: Version{Model: dev.Program}, Labels: dev.Labels,
 		Security: []string{"fleet"}, Definitions: map[string]Security{"fleet": {Scheme: "auto",
 			Description: "a channel between two members of the fleet proves both; the fleet's log says who may do what"}},
-		Properties: map[string]Property{}, Actions: map[string]Action{},
+		Properties: map[string]Property{}, Actions: map[string]Action{}, Events: map[string]Event{},
 	}
 	for _, s := range dev.Sensors {
 		d.addSensor(s)
@@ -68,6 +69,10 @@ func Build(dev Device) *Description {
 	}
 	for name, a := range dev.Actions {
 		d.Actions[name] = action(name, a)
+	}
+	for name, e := range dev.Events {
+		e.Forms = []Form{{Href: "events/" + name, ContentType: contentCBOR, Op: []string{"subscribeevent", "unsubscribeevent"}}}
+		d.Events[name] = e
 	}
 	return d
 }

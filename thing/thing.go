@@ -52,6 +52,7 @@ type Description struct {
 	Definitions map[string]Security `json:"securityDefinitions"`
 	Properties  map[string]Property `json:"properties,omitempty"`
 	Actions     map[string]Action   `json:"actions,omitempty"`
+	Events      map[string]Event    `json:"events,omitempty"`
 }
 
 // Version tells which of a device's descriptions is newer: Instance is a decimal number that only rises.
@@ -101,6 +102,15 @@ type Action struct {
 	Signed      bool    `json:"sb:signed,omitempty"`      // destructive: each request is signed singly
 	Stream      string  `json:"sb:stream,omitempty"`      // the stream that its output is of; it takes the right to read it, too
 	Data        string  `json:"sb:contentType,omitempty"` // of the bytes that it streams before its result; "" = none
+	Forms       []Form  `json:"forms"`
+}
+
+// Event is something that happens on the device and that it tells those who have subscribed (TD 1.1 §5.3.1.5).
+type Event struct {
+	Title       string  `json:"title,omitempty"`
+	Description string  `json:"description,omitempty"`
+	Data        *Schema `json:"data,omitempty"`      // what it tells of it
+	Streams     bool    `json:"sb:stream,omitempty"` // it is about a sensor: whoever may read its stream hears of it, too
 	Forms       []Form  `json:"forms"`
 }
 
@@ -173,6 +183,15 @@ func (d *Description) check() error {
 	for name, p := range d.Properties {
 		if err := errors.Join(checkText("property", name, maxName), checkText("stream", p.Stream, maxName), p.check(maxLevels)); err != nil {
 			return fmt.Errorf("property %.80q: %w", name, err)
+		}
+	}
+	for name, e := range d.Events {
+		err := errors.Join(checkText("event", name, maxName), checkText("title", e.Title, maxText), checkText("description", e.Description, maxText))
+		if e.Data != nil {
+			err = errors.Join(err, e.Data.check(maxLevels))
+		}
+		if err != nil {
+			return fmt.Errorf("event %.80q: %w", name, err)
 		}
 	}
 	for name, a := range d.Actions {

@@ -38,6 +38,8 @@ func board() *thing.Description {
 			"read": {Safe: true, Input: &thing.Schema{Type: thing.Object, Required: []string{"sensor"}, Properties: map[string]thing.Schema{
 				"sensor": {Type: thing.String, Enum: []any{"relay", "bme280"}}}}, Output: &thing.Schema{Type: thing.Object}},
 		},
+		Events: map[string]thing.Event{"alarm": {Title: "alarm"}, "sensor-fault": {Title: "a sensor fails", Streams: true, Data: &thing.Schema{Type: thing.Object,
+			Properties: map[string]thing.Schema{"sensor": {Type: thing.String}}}}},
 		Config: map[string]thing.Schema{"labels": {Type: thing.String}}}
 	for _, d := range all.Drivers() {
 		dev.Sensors = append(dev.Sensors, thing.Sensor{Name: d.Name, Doc: d.Doc, Stream: "main", Measures: d.Measures, Outputs: d.Actions, Fastest: d.Fastest})
@@ -98,8 +100,8 @@ func TestDescription_W3CSchema(t *testing.T) {
 	if err := validate(t, s, text); err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
-	for _, spoil := range []string{`"op":["readproperty"`, `"scheme":"auto"`, `/td/v1.1"`, `"type":"number"`, `"instance":"7"`} {
-		bad := bytes.Replace(text, []byte(spoil), []byte(strings.NewReplacer("readproperty", "look", "auto", "none-such", "v1.1", "v7", "number", "figure", `"7"`, "7").Replace(spoil)), 1)
+	for _, spoil := range []string{`"op":["readproperty"`, `"scheme":"auto"`, `/td/v1.1"`, `"type":"number"`, `"instance":"7"`, `"op":["subscribeevent"`} {
+		bad := bytes.Replace(text, []byte(spoil), []byte(strings.NewReplacer("readproperty", "look", "subscribeevent", "listen", "auto", "none-such", "v1.1", "v7", "number", "figure", `"7"`, "7").Replace(spoil)), 1)
 		if bytes.Equal(bad, text) {
 			t.Errorf("%s is not in the description", spoil)
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/fleet"
 	"github.com/streembit/edge/internal/nap"
+	"github.com/streembit/edge/journal"
 	"github.com/streembit/edge/thing"
 )
 
@@ -56,6 +57,9 @@ func (d *Device) load() error {
 		return fmt.Errorf("command: reading description: %w", err)
 	}
 	old, err := thing.OpenSigned(d.self, record)
+	if errors.Is(err, journal.ErrForeignSigner) { // of the key that the device had before
+		return nil
+	}
 	if err != nil { // another program's, or damaged: hubs know how far versions have gone
 		d.c.Logger.Warn("the last description is not usable, a new one is made", "err", err)
 		return nil
@@ -101,7 +105,7 @@ func same(a, b *thing.Description) bool {
 
 func (d *Device) build() *thing.Description {
 	labels := maxLabels
-	dev := thing.Device{ID: d.self, Title: d.title(), Board: d.c.Board, Program: d.c.Program, Labels: d.c.Settings.labels(), Actions: map[string]thing.Action{},
+	dev := thing.Device{ID: d.self, Title: d.title(), Board: d.c.Board, Program: d.c.Program, Labels: d.c.Settings.labels(), Events: d.c.Events, Actions: map[string]thing.Action{},
 		Config: map[string]thing.Schema{labelsProperty: {Type: thing.String, MaxLength: &labels,
 			Description: "what the device calls itself, for people; the fleet's own labels, which decide, stand in its log"}}}
 	var names []any

@@ -55,6 +55,7 @@ type Config struct {
 	Settings *Settings
 	Has      []Sensor
 	Actions  map[string]Action
+	Events   map[string]thing.Event // that the program tells
 	Title    string
 	Board    string
 	Program  string // version

@@ -18,12 +18,8 @@ const Recent = 4096
 
 // Feed keeps recent readings and wakes those who wait for more. Safe for concurrent use. The zero value is not one: use NewFeed.
 type Feed struct {
+	*Ring[edge.Reading]
 	run [16]byte
-
-	mu   sync.Mutex
-	ring []edge.Reading // the reading of place n is ring[n % cap(ring)]
-	head uint64         // the place of the next reading: so many there were
-	more chan struct{}  // closed when there is another reading; nil = nobody waits
 }
 
 // NewFeed returns a feed that keeps as many readings as recent says; 0 or below = Recent.
@@ -31,7 +27,7 @@ func NewFeed(recent int) *Feed {
 	if recent <= 0 {
 		recent = Recent
 	}
-	f := &Feed{ring: make([]edge.Reading, 0, recent)}
+	f := &Feed{Ring: NewRing[edge.Reading](recent)}
 	rand.Read(f.run[:])
 	return f
 }
@@ -39,20 +35,31 @@ func NewFeed(recent int) *Feed {
 // Run names this feed for good: places mean nothing in another one, such as that of the program's next start.
 func (f *Feed) Run() [16]byte { return f.run }
 
-// Head returns the place of the next reading, counted from 0.
-func (f *Feed) Head() uint64 {
+// Ring keeps the last of what it was offered and wakes those who wait for more. Safe for concurrent use. The zero value is not one: use NewRing.
+type Ring[T any] struct {
+	mu   sync.Mutex
+	ring []T           // that of place n is ring[n % cap(ring)]
+	head uint64        // the place of the next one: so many there were
+	more chan struct{} // closed when there is another one; nil = nobody waits
+}
+
+// NewRing returns a ring that keeps so many, at least one.
+func NewRing[T any](recent int) *Ring[T] { return &Ring[T]{ring: make([]T, 0, max(1, recent))} }
+
+// Head returns the place of the next one, counted from 0.
+func (f *Ring[T]) Head() uint64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.head
 }
 
-// Offer adds what a sensor gave. It takes as long for no watcher as for many, and never waits for one.
-func (f *Feed) Offer(readings []edge.Reading) {
-	if len(readings) == 0 {
+// Offer adds some. It takes as long for no watcher as for many, and never waits for one.
+func (f *Ring[T]) Offer(all []T) {
+	if len(all) == 0 {
 		return
 	}
 	f.mu.Lock()
-	for _, r := range readings {
+	for _, r := range all {
 		if n := int(f.head % uint64(cap(f.ring))); n == len(f.ring) {
 			f.ring = append(f.ring, r)
 		} else {
@@ -68,9 +75,9 @@ func (f *Feed) Offer(readings []edge.Reading) {
 	}
 }
 
-// Read copies readings from a place on, as many as there are and into has room for, and returns how many and the place of the first: if that is above from, the
-// feed has let those between go. It waits until there is one; an error is that of ctx. A place above Head is taken as Head.
-func (f *Feed) Read(ctx context.Context, from uint64, into []edge.Reading) (n int, first uint64, err error) {
+// Read copies what there is from a place on, as many as there are and into has room for, and returns how many and the place of the first: if that is above from, the
+// ring has let those between go. It waits until there is one; an error is that of ctx. A place above Head is taken as Head.
+func (f *Ring[T]) Read(ctx context.Context, from uint64, into []T) (n int, first uint64, err error) {
 	for {
 		n, first, more := f.take(from, into)
 		if n > 0 || len(into) == 0 {
@@ -79,14 +86,14 @@ func (f *Feed) Read(ctx context.Context, from uint64, into []edge.Reading) (n in
 		select {
 		case <-more:
 		case <-ctx.Done():
-			return 0, first, fmt.Errorf("live: waiting for readings: %w", ctx.Err())
+			return 0, first, fmt.Errorf("live: waiting for more: %w", ctx.Err())
 		}
 		from = first
 	}
 }
 
 // take is Read without waiting: more is closed when there is something from first on.
-func (f *Feed) take(from uint64, into []edge.Reading) (n int, first uint64, more <-chan struct{}) {
+func (f *Ring[T]) take(from uint64, into []T) (n int, first uint64, more <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	first = min(max(from, f.head-uint64(len(f.ring))), f.head)

@@ -113,8 +113,8 @@ func (l *loader) take(p wal.Pos, frame []byte) error {
 func (l *loader) chain(stream string, inc journal.Incarnation, tag [8]byte) (*seen, error) {
 	s := l.chains[inc]
 	if s == nil {
-		id := journal.Chain{Fleet: l.b.o.Fleet, Device: l.b.o.Signer.ID(), Stream: stream, Incarnation: inc}
-		if tagOf(id) != tag {
+		id, ours := l.b.o.chainOf(stream, inc, tag)
+		if !ours {
 			return nil, fmt.Errorf("outbox: stream %q, incarnation %s: %w", stream, inc, journal.ErrForeignChain)
 		}
 		s = &seen{chain: &chain{id: id}, marks: map[uint64]mark{}}
@@ -346,8 +346,9 @@ func (b *Outbox) restart(newest map[string]*chain, clean bool) {
 			s = &stream{name: name, spooled: b.consumed()[name]}
 			b.streams[name] = s
 		}
-		s.chain, s.resume, s.open, s.writer = c, clean, false, nil
-		if !clean && c.tip != nil {
+		former := c.id.Device != b.o.Signer.ID() // ended for good; a continuation can name only what the same key signed
+		s.chain, s.resume, s.open, s.writer = c, clean && !former, false, nil
+		if !clean && !former && c.tip != nil {
 			s.after = &journal.Continuation{Incarnation: c.id.Incarnation, Last: *c.tip}
 		}
 	}

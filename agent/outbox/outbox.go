@@ -21,6 +21,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/streembit/edge"
 	"github.com/streembit/edge/journal"
 	"github.com/streembit/edge/journal/wal"
 )
@@ -50,6 +51,7 @@ type Options struct {
 	Dir        string
 	Fleet      journal.FleetID
 	Signer     journal.Signer
+	Former     []edge.ID  // keys that this device had before: their chains are published to their ends, and nothing is written to them
 	Quota      int64      // bytes on disk for segments, at least 1 MiB; 0 = 256 MiB. Strict: a quarter more for the spool.
 	Durability Durability // "" = Balanced
 	Logger     *slog.Logger

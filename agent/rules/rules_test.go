@@ -278,3 +278,50 @@ func TestSlowActHoldsNothingUp(t *testing.T) {
 		read(31)
 	})
 }
+
+// across does what the rule of one device wants on the other one, whose output is a sensor there.
+type across struct {
+	mu    sync.Mutex
+	began time.Time
+	acts  int
+	other *rules.Engine
+}
+
+func (a *across) Do(_ context.Context, _ [16]byte, act rules.Act) error {
+	time.Sleep(10 * time.Millisecond) // the way there
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.acts++
+	value := 0.0
+	if act.Value == true {
+		value = 1
+	}
+	a.other.Offer([]edge.Reading{{Sensor: "lamp", Sample: edge.Sample{Quantity: edge.Quantity{Name: "switch", Kind: edge.State}, Value: value},
+		At: edge.Instant{Mono: time.Since(a.began).Milliseconds() + 1}}})
+	return nil
+}
+
+// TestLoopAcrossDevices: two devices whose rules drive each other in a circle, which neither config shows, calm down by themselves instead of switching for ever.
+func TestLoopAcrossDevices(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ways := [2]*across{{began: time.Now()}, {began: time.Now()}}
+		var engines [2]*rules.Engine
+		for i, text := range []string{"when lamp/switch == on then set lamp/switch on at b otherwise set lamp/switch off at b",
+			"when lamp/switch == on then set lamp/switch off at a otherwise set lamp/switch on at a"} {
+			engines[i] = rules.New([]rules.Rule{parse(t, text)}, rules.Options{Do: ways[i], Interval: func(string) time.Duration { return time.Minute }})
+			defer func() { _ = engines[i].Close() }()
+		}
+		ways[0].other, ways[1].other = engines[1], engines[0]
+		engines[0].Offer([]edge.Reading{{Sensor: "lamp", Sample: edge.Sample{Quantity: edge.Quantity{Name: "switch", Kind: edge.State}, Value: 1}, At: edge.Instant{Mono: 1}}})
+		time.Sleep(9 * time.Minute)
+		synctest.Wait()
+		ways[0].mu.Lock()
+		defer ways[0].mu.Unlock()
+		if n := ways[0].acts; n < 3 || n > 40 {
+			t.Errorf("%d acts in 9 minutes: want a few, and then none", n)
+		}
+		if a, b := engines[0].Status()[0], engines[1].Status()[0]; a.State != "resting" && b.State != "resting" {
+			t.Errorf("neither rests: %+v, %+v", a, b)
+		}
+	})
+}

@@ -69,6 +69,21 @@ type run struct {
 	peaks   int64         // sum of their largest resident sets
 }
 
+// begin gives a task to a client that waits for what another one does; finish takes its result.
+func (c *client) begin(t load.Task) {
+	c.b.Helper()
+	must(c.b, c.tasks.Encode(t))
+}
+
+func (c *client) finish() (r run) {
+	c.b.Helper()
+	must(c.b, c.results.Decode(&r.Result))
+	if r.Error != "" {
+		c.b.Fatal(r.Error)
+	}
+	return r
+}
+
 func (c *client) do(t load.Task) run {
 	c.b.Helper()
 	began := cpuOf(c.b, c.servers)

@@ -60,6 +60,8 @@ func BenchmarkPeers(b *testing.B) {
 		{"quorum", benchQuorum},
 		{"metered", benchMetered},
 		{"card", benchCard},
+		{"command", benchCommand},
+		{"live", benchLive},
 		{"idle", benchIdle},
 		{"binary", benchBinary},
 	} {

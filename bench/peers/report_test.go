@@ -201,6 +201,8 @@ func figure(v float64) string {
 	switch {
 	case v < 1000 && v == math.Trunc(v):
 		return fmt.Sprintf("%.0f", v)
+	case v < 0.01:
+		return fmt.Sprintf("%.2g", v)
 	case v < 1:
 		return strings.TrimRight(fmt.Sprintf("%.3f", v), "0")
 	case v < 10:

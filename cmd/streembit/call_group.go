@@ -102,6 +102,9 @@ func (c *calling) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.close()) }()
+	if c.op == direct.Call && c.name == rotateAction {
+		return c.rotateAll(ctx, r)
+	}
 	return c.askAll(ctx, r)
 }
 

@@ -157,27 +157,40 @@ func needID(err error, dir stateDir) error {
 	return err
 }
 
+// selection is which devices are to be pulled; none at all means every one.
+type selection struct {
+	ids   []edge.ID
+	names []string // whatever key the device of that name has, has had, and will have
+}
+
 // devices returns the devices that selectors mean; none given, or "all", means no limit.
-func (c *client) devices(selectors []string) ([]edge.ID, error) {
-	var ids []edge.ID
+func (c *client) devices(selectors []string) (sel selection, err error) {
+	f := c.know.get()
 	for _, s := range selectors {
 		if s == "all" {
-			return nil, nil
+			return selection{}, nil
 		}
-		var found []string
-		for _, g := range c.know.get().Find(s) {
+		found, named := f.FormerDevices(s), false
+		for _, g := range f.Find(s) {
 			if g.Roles&fleet.Device != 0 {
-				ids = append(ids, g.Member)
-				found = append(found, g.Member.String())
+				found = append(found, g)
 			}
 		}
-		switch len(found) {
-		case 0:
-			return nil, cli.Try(cli.Usagef("no device of the fleet is called %q", s), "streembit fleet show")
-		case 1:
+		var ids []string
+		for _, g := range found {
+			named = named || g.Name == s
+			ids = append(ids, g.Member.String())
+		}
+		switch {
+		case len(found) == 0:
+			return sel, cli.Try(cli.Usagef("no device of the fleet is called %q", s), "streembit fleet show")
+		case named:
+			sel.names = append(sel.names, s)
+		case len(found) == 1:
+			sel.ids = append(sel.ids, found[0].Member)
 		default:
-			return nil, cli.Try(cli.Usagef("%q means %s: name one by its id", s, strings.Join(found, " and ")), "streembit fleet show")
+			return sel, cli.Try(cli.Usagef("%q means %s: name one by its id", s, strings.Join(ids, " and ")), "streembit fleet show")
 		}
 	}
-	return ids, nil
+	return sel, nil
 }

@@ -112,12 +112,12 @@ func usualLevel(ever bool) slog.Level {
 
 // collector returns a collector of the client for the devices that are meant. marks signs what the sink has; nil for a sink that keeps nothing.
 func (c *client) collector(devices []string, sink collector.Sink, marks journal.Signer) (*collector.Collector, error) {
-	ids, err := c.devices(devices)
+	sel, err := c.devices(devices)
 	if err != nil {
 		return nil, err
 	}
 	col, err := collector.New(collector.Config{Source: c.node, Sink: sink, Fleet: c.know.get, Key: c.reader,
-		Reader: c.node.ID(), Devices: ids, Log: c.log.With("part", "collector"), Signer: marks})
+		Reader: c.node.ID(), Devices: sel.ids, Names: sel.names, Log: c.log.With("part", "collector"), Signer: marks})
 	if err != nil {
 		return nil, err
 	}

@@ -21,7 +21,7 @@ func newDescribe(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "describe DEVICE",
 		Short: "Show what a device can be asked and told: its signed Thing Description",
-		Long: `Shows a device's W3C Thing Description 1.1, signed by the device: the values that can be read and set, and the actions. It comes from the device if that
+		Long: `Shows a device's W3C Thing Description 1.1, signed by the device: the values that can be read and set, the actions, and the events. It comes from the device if that
 answers, else from the hubs, which keep the newest one, else from what this folder saw last.
 
 DEVICE is a name, an id, or the beginning or end of an id. --json writes the description itself (application/td+json).`,
@@ -79,6 +79,20 @@ func printThing(a *app, d *thing.Description) {
 			note = strings.TrimSpace("destructive, signed singly; " + note)
 		}
 		t.Row(name, arguments(ac.Input), note)
+	}
+	t.Flush()
+	if len(d.Events) == 0 {
+		return
+	}
+	fmt.Fprintln(a.out)
+	t.Row("EVENT", "TELLS", "")
+	for _, name := range sortedKeys(d.Events) {
+		e := d.Events[name]
+		fields := []string{}
+		if e.Data != nil {
+			fields = sortedKeys(e.Data.Properties)
+		}
+		t.Row(name, strings.Join(fields, " "), e.Title)
 	}
 	t.Flush()
 }

@@ -252,6 +252,8 @@ func (o *office) tell(ctx context.Context) {
 	case o.offline:
 		fmt.Fprintf(o.app.err, "saved here only (--offline); hubs learn it with: streembit fleet sync%s\n", o.dirArg())
 		return
+	case len(o.known().Hubs()) == 0 && len(o.known().State().Hubs) == 0:
+		return // there is nobody to tell
 	case o.hubs == nil:
 		if err := o.connect(ctx); err != nil || o.hubs == nil { // the first hub may just have been granted
 			return

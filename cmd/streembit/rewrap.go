@@ -82,11 +82,11 @@ func (r *rewrapping) run(ctx context.Context, a *app, selector string) (err erro
 	if err != nil {
 		return err
 	}
-	ids, err := cl.devices(r.devices)
+	sel, err := cl.devices(r.devices)
 	if err != nil {
 		return err
 	}
-	done, err := cl.rewrap(ctx, to, ids, r.streams)
+	done, err := cl.rewrap(ctx, to, sel, r.streams)
 	if done.Handed > 0 {
 		err = errors.Join(err, cl.note(to, done))
 	}
@@ -120,10 +120,10 @@ func (c *client) recipient(selector string) (fleet.Grant, error) {
 }
 
 // rewrap hands the keys on. What it returns is valid even with an error.
-func (c *client) rewrap(ctx context.Context, to fleet.Grant, devices []edge.ID, streams []string) (collector.Rewrapped, error) {
+func (c *client) rewrap(ctx context.Context, to fleet.Grant, sel selection, streams []string) (collector.Rewrapped, error) {
 	p := transport.NewPublisher(c.node, c.know.get)
 	defer p.Close()
-	return collector.Rewrap(ctx, collector.Config{Source: c.node, Fleet: c.know.get, Key: c.reader, Reader: c.key.ID(), Devices: devices,
+	return collector.Rewrap(ctx, collector.Config{Source: c.node, Fleet: c.know.get, Key: c.reader, Reader: c.key.ID(), Devices: sel.ids, Names: sel.names,
 		Log: c.log.With("part", "collector")},
 		collector.Rewrapping{Signer: c.key, To: to.Member, Streams: streams, At: stampNow(), Publish: func(ctx context.Context, seg *journal.Segment) error {
 			_, err := p.Publish(ctx, seg, nil)

@@ -35,7 +35,8 @@ const (
 type watching struct {
 	desk
 	selector string
-	value    string
+	value    string // only this one; with events only this event
+	events   bool   // not readings
 	span     time.Duration
 	lines    bool // JSON lines, not a table
 }
@@ -72,6 +73,9 @@ func newWatch(a *app) *cobra.Command {
 lost is made again, and what was taken meanwhile comes from the device, or where that has let it go from the hubs, if this folder has a reader key with the right to
 read. What is missing all the same is said on standard error. Ctrl-C ends it.
 
+With --events it follows what happens on the devices instead, as streembit describe lists it: alarms, sensors that fail and work again, readings that are lost, outputs
+that go back, rules that act. What happens while there is no connection is not told later: it stands in the device's status and audit.
+
 The readings come over a channel that proves the device. For readings with the device's own signature: streembit pull.
 
 ` + selectorHelp,
@@ -79,6 +83,14 @@ The readings come over a channel that proves the device. For readings with the d
 		Args:    cli.Args(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			w.selector = strings.Join(args, ",")
+			if event, err := cmd.Flags().GetString("event"); err == nil && event != "" {
+				if w.value != "" {
+					return cli.Usagef("--value goes with readings, --event with events: want one of the two")
+				}
+				w.events, w.value = true, event
+			} else if w.events && w.value != "" {
+				return cli.Try(cli.Usagef("--value goes with readings, not with --events"), "streembit watch %s --event NAME", cli.Quote(w.selector))
+			}
 			if w.span < 0 || cmd.Flags().Changed("for") && w.span == 0 {
 				return cli.Usagef("--for %s: want a time above 0", w.span)
 			}
@@ -87,6 +99,8 @@ The readings come over a channel that proves the device. For readings with the d
 	}
 	w.directFlags(cmd)
 	cmd.Flags().StringVar(&w.value, "value", "", "only this value, as `SENSOR/QUANTITY`")
+	cmd.Flags().BoolVar(&w.events, "events", false, "follow what happens, not readings")
+	cmd.Flags().String("event", "", "only this event, as `NAME`")
 	cmd.Flags().DurationVar(&w.span, "for", 0, "end after so long")
 	return cmd
 }
@@ -104,7 +118,10 @@ func (w *watching) run(ctx context.Context) (err error) {
 		return err
 	}
 	var show shower = newLiveLines(w.app)
-	if !w.lines {
+	switch {
+	case w.events:
+		show = &eventLines{newLiveLines(w.app), w.lines}
+	case !w.lines:
 		show = newScreen(w.app, grants)
 	}
 	if w.span > 0 {
@@ -158,6 +175,7 @@ func (d *watched) follow(ctx context.Context) {
 	for {
 		d.show.state(d.g, "connecting")
 		at := time.Now()
+		d.g = d.r.present(d.g)
 		err := d.once(ctx)
 		if ctx.Err() != nil {
 			if !d.began && errors.Is(ctx.Err(), context.DeadlineExceeded) {
@@ -193,6 +211,18 @@ func (d *watched) follow(ctx context.Context) {
 	}
 }
 
+// present returns the grant of the key that a device has now: another one, if it has changed its key meanwhile.
+func (r *reacher) present(g fleet.Grant) fleet.Grant {
+	f := r.known()
+	if _, is := f.Member(g.Member); is {
+		return g
+	}
+	if found := f.Find(g.Name); len(found) == 1 && found[0].Name == g.Name && found[0].Roles&fleet.Device != 0 {
+		return found[0]
+	}
+	return g
+}
+
 // final reports whether trying again is of no use.
 func final(err error) bool {
 	return direct.ReasonOf(err) != 0 && !direct.Resumable(err) || errors.Is(err, fleet.ErrNotMember) || errors.Is(err, fleet.ErrRevoked)
@@ -223,6 +253,9 @@ func (d *watched) once(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, l.close()) }()
+	if show, ok := d.show.(*eventLines); ok {
+		return d.hear(ctx, l, show)
+	}
 	d.late = 0
 	return l.Watch(ctx, d.w.value, d.next, func(word direct.Live) { d.take(l, word) })
 }

@@ -190,7 +190,7 @@ func (d *watched) pullHole(ctx context.Context, key journal.ReaderKey, sink *hol
 		return err
 	}
 	c, err := collector.New(collector.Config{Source: d.r.hubs.node, Sink: sink, Fleet: d.r.known, Key: key, Reader: d.r.author.Key.ID(),
-		Devices: []edge.ID{d.g.Member}, Log: d.r.log.With("part", "collector")})
+		Devices: d.keys(), Log: d.r.log.With("part", "collector")})
 	if err != nil {
 		return err
 	}
@@ -203,14 +203,14 @@ func (d *watched) findStarts(ctx context.Context, sink *holeSink) error {
 	var last error
 	found := false
 	for _, hub := range d.r.known().Hubs() {
-		held, err := d.r.hubs.node.Held(ctx, hub.Member, d.g.Member)
+		held, err := d.heldBy(ctx, hub.Member)
 		if err != nil {
 			last = err
 			continue
 		}
 		found = true
 		for _, h := range held {
-			if _, there := sink.start(h.Chain); there || h.Chain.Device != d.g.Member || !d.r.known().May(d.r.author.Key.ID(), fleet.Read, d.g.Member, h.Chain.Stream) {
+			if _, there := sink.start(h.Chain); there || !d.r.known().May(d.r.author.Key.ID(), fleet.Read, h.Chain.Device, h.Chain.Stream) {
 				continue
 			}
 			link, err := d.findStart(ctx, hub.Member, h, sink.h)
@@ -225,6 +225,30 @@ func (d *watched) findStarts(ctx context.Context, sink *holeSink) error {
 		return nil
 	}
 	return last
+}
+
+// keys returns the keys under which the device may have published: the present one, and those that it had before.
+func (d *watched) keys() []edge.ID {
+	all := []edge.ID{d.g.Member}
+	for _, g := range d.r.known().FormerDevices(d.g.Name) {
+		all = append(all, g.Member)
+	}
+	return all
+}
+
+func (d *watched) heldBy(ctx context.Context, hub edge.ID) (all []transport.Held, err error) {
+	for _, key := range d.keys() {
+		held, err := d.r.hubs.node.Held(ctx, hub, key)
+		if err != nil {
+			return nil, err
+		}
+		for _, h := range held {
+			if h.Chain.Device == key {
+				all = append(all, h)
+			}
+		}
+	}
+	return all, nil
 }
 
 func (d *watched) findStart(ctx context.Context, hub edge.ID, held transport.Held, h *hole) (*journal.Link, error) {

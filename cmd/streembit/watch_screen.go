@@ -121,7 +121,28 @@ func (s *screen) state(g fleet.Grant, state string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stale = s.stale || s.states[g.Member] != state
+	if _, known := s.names[g.Member]; !known {
+		s.renamed(g)
+	}
 	s.states[g.Member] = state
+}
+
+// renamed goes on with what the device of that name showed under another key.
+func (s *screen) renamed(g fleet.Grant) {
+	for id, name := range s.names {
+		if name != g.Name {
+			continue
+		}
+		for key, row := range s.rows {
+			if key.device == id {
+				delete(s.rows, key)
+				s.rows[rowKey{g.Member, key.name}] = row
+			}
+		}
+		delete(s.names, id)
+		delete(s.states, id)
+	}
+	s.names[g.Member] = g.Name
 }
 
 func (s *screen) close() {

@@ -18,6 +18,7 @@ const (
 	alarmIgnored = "ignored"              // the fleet logs hold entries that their signers had no right to make
 	alarmErase   = "not-erased"           // a secret of the enrolment is still there
 	alarmSave    = "not-saved"            // a change of the fleet could not be saved and was not taken
+	alarmNextKey = "no-new-key"           // the fleet granted a new key that cannot be taken
 	alarmDirect  = "no-commands"          // what the device was told cannot be read
 )
 
@@ -38,6 +39,7 @@ const maxAlarms = 32
 type alarms struct {
 	record *record
 	logger *slog.Logger
+	told   func(kind, about, text string) // may be nil; must not wait
 
 	mu  sync.Mutex
 	all []alarm
@@ -64,6 +66,9 @@ func (a *alarms) raise(kind, about, text string) {
 		a.all = slices.Delete(a.all, oldest, oldest+1)
 	}
 	a.all = append(a.all, alarm{Kind: kind, About: about, Text: text, First: now, Last: now, Count: 1})
+	if a.told != nil {
+		a.told(kind, about, text)
+	}
 	a.mu.Unlock()
 	a.logger.Error("ALARM", "kind", kind, "about", about, "what", text)
 	a.record.decided(evAlarm, about, kind, text)
@@ -74,6 +79,16 @@ func (a *alarms) clear(kind string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.all = slices.DeleteFunc(a.all, func(o alarm) bool { return o.Kind == kind })
+}
+
+// hear has those told that are there, and each one that begins.
+func (a *alarms) hear(told func(kind, about, text string)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.told = told
+	for _, o := range a.all {
+		told(o.Kind, o.About, o.Text)
+	}
 }
 
 func (a *alarms) list() []alarm {

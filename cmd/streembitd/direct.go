@@ -43,6 +43,7 @@ type directing struct {
 	sessions sessions
 	recent   recentLog
 	feed     *live.Feed    // of what is taken
+	events   happenings    // that are told
 	again    chan struct{} // holds one token when the program is to start anew
 }
 
@@ -117,14 +118,15 @@ func (p *program) openDirect(clock *agent.Clock, boot journal.BootID) error {
 	}
 	device, err := command.New(command.Config{
 		Dir: dir, Signer: p.key, Fleet: p.members.get, Sensors: p.agent, Pace: p.agent, Settings: p.settings, Has: has, Actions: p.actions(),
-		Board: p.board.Name(), Program: version, Logger: logger, Note: p.noteOutput,
+		Events: p.describeEvents(), Board: p.board.Name(), Program: version, Logger: logger, Note: p.noteOutput,
 		Uptime: func() (journal.BootID, int64) { at, _ := clock.Now(); return boot, at.Mono },
 	})
 	if err != nil {
 		return err
 	}
 	server, err := direct.NewServer(direct.Options{Self: p.key.ID(), Fleet: p.members.get, Thing: device.Thing, Doer: device, Ledger: ledger,
-		Audit: callRecord{p.record}, Logger: logger, Feed: p.feed, Boot: boot})
+		Audit: callRecord{p.record}, Logger: logger, Feed: p.feed, Events: p.events.ring,
+		Boot: boot})
 	if err != nil {
 		return err
 	}
@@ -163,6 +165,7 @@ func (p *program) noteOutput(output, what string, err error) {
 		what += ": " + err.Error()
 	}
 	p.record.decided(evOutput, "", output, what)
+	p.events.tell(eventOutput, map[string]any{"output": output, "what": what})
 }
 
 // callRecord is the audit of commands.

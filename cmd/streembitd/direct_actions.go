@@ -54,6 +54,7 @@ func (p *program) actions() map[string]command.Action {
 			Output: &thing.Schema{Type: thing.Object}}, Do: p.selfTest},
 	}
 	maps.Copy(all, p.file.Actions(p.pushable()))
+	maps.Copy(all, p.keyActions())
 	led, err := command.FindLED("/", p.cfg.Direct.LED)
 	switch {
 	case err == nil:
@@ -70,12 +71,7 @@ func (p *program) actions() map[string]command.Action {
 }
 
 func (p *program) restart(_ context.Context, o *direct.Order) (any, error) {
-	o.After(func() {
-		select {
-		case p.again <- struct{}{}:
-		default: // it is under way
-		}
-	})
+	o.After(p.startAgain)
 	return nil, nil
 }
 

@@ -28,6 +28,7 @@ type membership struct {
 	record *record
 	alarms *alarms
 	logger *slog.Logger
+	taken  func(*fleet.Fleet) // is told of each change, and must not wait; may be nil
 
 	mu      sync.Mutex                  // one change at a time
 	onDisk  [sha256.Size]byte           // of fleet.cbor as this program left or found it
@@ -137,6 +138,9 @@ func (m *membership) take(f *fleet.Fleet) error {
 	before := m.known
 	m.put(f)
 	m.note(before, f)
+	if m.taken != nil {
+		m.taken(f)
+	}
 	return nil
 }
 

@@ -30,7 +30,11 @@ const (
 
 // openKey finds this member's key; see fleet.KeySource. device is the TPM's, "" = the usual one.
 func openKey(state, device string) (journal.SoftKey, fleet.KeyOrigin, error) {
-	return fleet.OpenKey(fleet.KeySource{Dir: state, Credentials: os.Getenv("CREDENTIALS_DIRECTORY"), TPM: tpm.Device{Path: device}})
+	return fleet.OpenKey(keySource(state, device))
+}
+
+func keySource(state, device string) fleet.KeySource {
+	return fleet.KeySource{Dir: state, Credentials: os.Getenv("CREDENTIALS_DIRECTORY"), TPM: tpm.Device{Path: device}}
 }
 
 // openOrMakeKey is openKey for who may be new here.

@@ -24,6 +24,7 @@ const (
 	evReset      = "reset"       // left the fleet at a person's word
 	evGrant      = "grant"       // somebody is a member, or is one otherwise than before
 	evRevoke     = "revoke"      // somebody is no member any more
+	evNewKey     = "new-key"     // this device has a new key, in the place of the one before
 	evPolicy     = "policy"      // a claim token is known
 	evState      = "state"       // a newer fleet state
 	evClaim      = "claim"       // a claim waits

@@ -138,7 +138,7 @@ func (o resetOptions) fleetName() string {
 
 // remove is in an order in which each step can be the last, and the same command goes on: first the secrets, the pin, which says whose device this is, at the end.
 func (o resetOptions) remove(short string) error {
-	for _, name := range []string{fleet.KeyFile, fleet.SealedKeyFile, readerName, claimName, secretName, queueName} {
+	for _, name := range []string{fleet.NextKeyFile, fleet.NextSealedKeyFile, fleet.KeyFile, fleet.SealedKeyFile, readerName, claimName, secretName, queueName} {
 		if err := erase(filepath.Join(o.state, name)); err != nil {
 			return err
 		}
@@ -156,7 +156,7 @@ func (o resetOptions) remove(short string) error {
 	if err != nil {
 		return fmt.Errorf("resetting: %w", err)
 	}
-	for _, name := range []string{readerPubName, lifeName, bundleName, pinName} {
+	for _, name := range []string{formerName, readerPubName, lifeName, bundleName, pinName} {
 		if err := erase(filepath.Join(o.state, name)); err != nil {
 			return err
 		}

@@ -4,8 +4,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 	"github.com/streembit/edge/agent/rules"
 	"github.com/streembit/edge/cmd/internal/cli"
 	"github.com/streembit/edge/direct"
+	"github.com/streembit/edge/fleet"
 	"github.com/streembit/edge/sensors/all"
 )
 
@@ -72,6 +75,7 @@ func (p *program) openRules() error {
 				what += ": " + err.Error()
 			}
 			p.record.decided(evRule, "", rule, what)
+			p.events.tell(eventRule, map[string]any{"rule": rule, "what": what, "done": err == nil})
 		}})
 	p.opened(p.rules)
 	return nil
@@ -147,17 +151,22 @@ func (h *ruleHands) here(ctx context.Context, id [16]byte, op direct.Op, name st
 // there asks another device; its rights are those that the fleet gives this one.
 func (h *ruleHands) there(ctx context.Context, device string, r direct.Request) error {
 	found := h.p.members.get().Find(device)
-	if len(found) != 1 {
+	if len(found) == 0 || slices.ContainsFunc(found, func(g fleet.Grant) bool { return g.Name != found[0].Name }) {
 		return fmt.Errorf("%q means %d members: want one", device, len(found))
 	}
-	s, err := h.line(ctx, found[0].Member)
-	if err != nil {
+	var errs []error
+	for _, g := range found { // two while it changes its key: one of them is there
+		s, err := h.line(ctx, g.Member)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if _, err = s.Do(ctx, r); err != nil && direct.ReasonOf(err) == 0 {
+			h.drop(g.Member, s) // the session is lost: the next try opens another one
+		}
 		return err
 	}
-	if _, err = s.Do(ctx, r); err != nil && direct.ReasonOf(err) == 0 {
-		h.drop(found[0].Member, s) // the session is lost: the next try opens another one
-	}
-	return err
+	return errors.Join(errs...)
 }
 
 func (h *ruleHands) line(ctx context.Context, device edge.ID) (*direct.Session, error) {

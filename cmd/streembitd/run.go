@@ -52,14 +52,16 @@ func newRunCommand() *cobra.Command {
 
 // program is what is open while streembitd runs, in the order of the data flow.
 type program struct {
-	cfg     config
-	file    *command.ConfigFile
-	hubs    []string // of the command line, for the enrolment
-	logger  *slog.Logger
-	clock   *wallClock
-	record  *record
-	alarms  *alarms
-	key     journal.SoftKey
+	cfg    config
+	file   *command.ConfigFile
+	hubs   []string // of the command line, for the enrolment
+	logger *slog.Logger
+	clock  *wallClock
+	record *record
+	alarms *alarms
+	key    journal.SoftKey
+	origin fleet.KeyOrigin
+	succession
 	members *membership
 	roles   []string     // that run
 	agent   *agent.Agent // nil unless device
@@ -168,9 +170,9 @@ func (p *program) join(ctx context.Context) (*fleet.Fleet, error) {
 		return nil, err
 	}
 	if newcomer {
-		p.key, _, err = openOrMakeKey(p.cfg.State, p.cfg.TPM)
+		p.key, p.origin, err = openOrMakeKey(p.cfg.State, p.cfg.TPM)
 	} else {
-		p.key, _, err = openKey(p.cfg.State, p.cfg.TPM)
+		p.key, p.origin, err = openKey(p.cfg.State, p.cfg.TPM)
 	}
 	if err != nil {
 		return nil, keyError(err, p.cfg.State)
@@ -178,13 +180,14 @@ func (p *program) join(ctx context.Context) (*fleet.Fleet, error) {
 	if newcomer {
 		return p.enrol(ctx)
 	}
-	return f, nil
+	return f, p.openFormer(f)
 }
 
 // open brings up the member, in the order of the data flow.
 func (p *program) open(ctx context.Context, f *fleet.Fleet) (err error) {
 	p.eraseSecrets(f)
-	p.members, err = newMembership(f, &membership{state: p.cfg.State, self: p.key.ID(), clock: p.clock, record: p.record, alarms: p.alarms, logger: p.logger})
+	p.members, err = newMembership(f, &membership{state: p.cfg.State, self: p.key.ID(), clock: p.clock, record: p.record, alarms: p.alarms, logger: p.logger,
+		taken: p.lookForNextKey})
 	if err != nil {
 		return err
 	}

@@ -113,6 +113,7 @@ func (p *program) openAgent(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	p.openEvents(clock)
 	box, unsealed, err := p.openOutbox(ctx)
 	if err != nil {
 		return err
@@ -127,7 +128,7 @@ func (p *program) openAgent(ctx context.Context) error {
 	c := agent.Config{
 		Boot: boot, Clock: clock, Probes: probes,
 		Streams: p.streams(), Readers: func(s string) ([]journal.Reader, error) { return p.members.get().Readers(p.key.ID(), s) },
-		Outbox: box, Unsealed: unsealed, Publisher: gate{publisher, p.members, p.doubtful}, Rivals: p.node, Heads: p.node, Hubs: hubs, Tap: p.tap(), Logger: p.logger.With("part", "agent"),
+		Outbox: box, Unsealed: unsealed, Publisher: gate{publisher, p.members, p.doubtful}, Rivals: p.node, Heads: p.node, Hubs: hubs, Tap: p.tap(), Notice: p.noticed, Logger: p.logger.With("part", "agent"),
 	}
 	if p.cfg.Uplink.Metered {
 		c.Publisher = gate{transport.NewMetered(publisher, p.node, time.Duration(p.cfg.Uplink.Gather), p.logger.With("part", "uplink")), p.members, p.doubtful}
@@ -147,13 +148,14 @@ func (p *program) openAgent(ctx context.Context) error {
 
 func (p *program) openOutbox(ctx context.Context) (*outbox.Outbox, []outbox.Spooled, error) {
 	box, found, err := outbox.Open(ctx, outbox.Options{
-		Dir: p.cfg.file("outbox"), Fleet: p.members.get().ID(), Signer: p.key, Quota: int64(p.cfg.Outbox.Quota),
+		Dir: p.cfg.file("outbox"), Fleet: p.members.get().ID(), Signer: p.key, Former: p.formerKeys(), Quota: int64(p.cfg.Outbox.Quota),
 		Durability: outbox.Durability(p.cfg.Outbox.Durability), Logger: p.logger.With("part", "outbox"),
 	})
 	if err != nil {
 		return nil, nil, err
 	}
 	p.opened(box)
+	p.box = box
 	level := slog.LevelInfo
 	if found.Dropped > 0 || found.Skipped > 0 || len(found.Gaps) > 0 {
 		level = slog.LevelWarn

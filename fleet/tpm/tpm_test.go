@@ -129,3 +129,31 @@ func TestSealKey(t *testing.T) {
 		t.Errorf("the card in another board: %v", err)
 	}
 }
+
+// TestNextKey: the key that takes a sealed one's place is sealed, too, and never lies in a file.
+func TestNextKey(t *testing.T) {
+	device, _ := emulator(t, t.TempDir())
+	s := fleet.KeySource{Dir: t.TempDir(), TPM: device}
+	if _, err := fleet.LoadOrCreateKey(filepath.Join(s.Dir, fleet.KeyFile)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SealKey(); err != nil {
+		t.Fatal(err)
+	}
+	next, err := s.NextKey(fleet.FromTPM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := s.OpenNext(fleet.FromTPM); err != nil || again.ID() != next.ID() {
+		t.Errorf("opened again: %s, %v; made %s", again.ID(), err, next.ID())
+	}
+	if plain, _ := filepath.Glob(filepath.Join(s.Dir, "*.pem")); len(plain) > 0 {
+		t.Errorf("a key lies in %v", plain)
+	}
+	if err := s.AdoptNext(fleet.FromTPM); err != nil {
+		t.Fatal(err)
+	}
+	if got, from, err := fleet.OpenKey(s); err != nil || got.ID() != next.ID() || from != fleet.FromTPM {
+		t.Errorf("%s from %s, %v; want %s", got.ID(), from, err, next.ID())
+	}
+}

@@ -20,6 +20,7 @@ import (
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/fleet"
 	"github.com/streembit/edge/journal"
+	"github.com/streembit/edge/test/swarm"
 	"github.com/streembit/edge/transport/p2p"
 	"github.com/streembit/edge/transport/store"
 	"github.com/streembit/edge/transport/transporttest"
@@ -41,7 +42,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	os.Exit(m.Run())
+	swarm.Main(m)
 }
 
 // role is what a member process is told.

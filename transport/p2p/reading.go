@@ -19,7 +19,7 @@ func mayRead(f *fleet.Fleet, who edge.ID, c journal.Chain) bool {
 	if c.Stream == journal.RewrapStream {
 		return mayAny(f, who)
 	}
-	return f.IsMember(who) && (who == c.Device || f.Is(who, fleet.Hub)) || f.May(who, fleet.Read, c.Device, c.Stream)
+	return f.SameDevice(who, c.Device) || f.Is(who, fleet.Hub) || f.May(who, fleet.Read, c.Device, c.Stream)
 }
 
 // mayAny reports whether there can be a chain that the member may read.

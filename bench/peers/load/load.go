@@ -31,17 +31,19 @@ type Spec struct {
 	CA       string        // certificate file that its TLS is proven with
 	Replicas int           // of a JetStream stream
 	Gather   time.Duration // of a device with a metered uplink, how long segments wait to share their proofs; 0 = not metered
+	Began    time.Time     // what those who push and those who take count from
 	Profile  string        // file for a CPU profile of all tasks; "" = none
 }
 
 // Task is one measurement.
 type Task struct {
-	Do       string    // publish, fill, pull
-	Segment  int       // readings a segment (a device only)
-	Readings int       // in all
-	Window   int       // segments or messages in flight
-	Settle   bool      // the copies beyond the quorum count too: the CPU is taken when every hub has answered
-	Devices  []edge.ID // whose readings are pulled
+	Do       string        // publish, fill, pull
+	Segment  int           // readings a segment (a device only)
+	Readings int           // in all
+	Window   int           // segments or messages in flight
+	Settle   bool          // the copies beyond the quorum count too: the CPU is taken when every hub has answered
+	Devices  []edge.ID     // whose readings are pulled
+	Pace     time.Duration // between two messages that are pushed
 }
 
 // Result is what a Task took.
@@ -49,7 +51,7 @@ type Result struct {
 	Readings int
 	CPU      time.Duration // user and system, of this process
 	Wall     time.Duration // to the last acknowledgement
-	P50      time.Duration // of a segment from the disk to the quorum
+	P50      time.Duration // of a segment from the disk to the quorum, of a request there and back, of a message on its way
 	Out, In  int64         // bytes written to and read from sockets
 	Disk     int64         // bytes written to the outbox or the file
 	Pages    int64         // bytes of the pages that this process dirtied on file systems
@@ -119,6 +121,20 @@ func open(ctx context.Context, s Spec) (client, error) {
 		return openMQTT(s)
 	case "jetstream":
 		return openJetStream(ctx, s)
+	case "commander":
+		return openCommander(ctx, s)
+	case "feeder":
+		return openFeeder(ctx, s)
+	case "watcher":
+		return openWatcher(ctx, s)
+	case "requester":
+		return openRequester(s)
+	case "responder":
+		return openResponder(s)
+	case "pusher":
+		return openPusher(s)
+	case "subscriber":
+		return openSubscriber(s)
 	}
 	return nil, fmt.Errorf("no such role")
 }
