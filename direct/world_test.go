@@ -140,11 +140,15 @@ type doer struct {
 	mu   sync.Mutex
 	do   map[string]func(context.Context, *direct.Order) (any, error)
 	done []string
+	set  []string // values, in order
 }
 
 func (d *doer) Do(ctx context.Context, o *direct.Order) (any, error) {
 	d.mu.Lock()
 	d.done = append(d.done, fmt.Sprintf("%s %s", o.Op, o.Name))
+	if o.Op == direct.Set {
+		d.set = append(d.set, fmt.Sprint(o.Value))
+	}
 	f := d.do[o.Name]
 	d.mu.Unlock()
 	if f == nil {
