@@ -12,8 +12,6 @@ import (
 
 	"github.com/streembit/edge/cmd/internal/cli"
 	"github.com/streembit/edge/collector"
-	"github.com/streembit/edge/collector/postgres"
-	"github.com/streembit/edge/collector/sqlite"
 	"github.com/streembit/edge/journal"
 )
 
@@ -78,7 +76,7 @@ func collect(ctx context.Context, a *app, c collectConfig, asJSON bool) (err err
 		return err
 	}
 	defer func() { err = errors.Join(err, cl.node.Close()) }()
-	sink, err := openSink(ctx, c.Sink)
+	sink, err := openSink(ctx, c.Sinks[0].sinkConfig)
 	if err != nil {
 		return err
 	}
@@ -125,13 +123,6 @@ func (c *client) collector(devices []string, sink collector.Sink, marks journal.
 	defer c.mu.Unlock()
 	c.pulls = col
 	return col, nil
-}
-
-func openSink(ctx context.Context, c sinkConfig) (collector.Sink, error) {
-	if c.Kind == sinkPostgres {
-		return postgres.Open(ctx, c.DSN, c.Schema)
-	}
-	return sqlite.Open(ctx, c.Path)
 }
 
 // follow writes what arrives until Ctrl-C, which is the usual end. It may take days, so it shows how far it is only where a line can be replaced.

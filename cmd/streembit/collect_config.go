@@ -3,43 +3,45 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+
+	"github.com/pelletier/go-toml/v2"
 
 	"github.com/streembit/edge/cmd/internal/cli"
 )
 
-// The sinks of streembit collect.
-const (
-	sinkSQLite   = "sqlite"
-	sinkPostgres = "postgres"
-)
-
 // collectConfig is the TOML file of streembit collect.
 type collectConfig struct {
-	State   string     `toml:"state"`   // folder: key.pem, reader.pem, fleet.cbor
-	Devices []string   `toml:"devices"` // names or ids; none = all
-	Once    bool       `toml:"once"`    // end when everything is pulled; otherwise follow
-	Sink    sinkConfig `toml:"sink"`
+	collectBase
+	Sinks []sinkTable `toml:"sink"`
+
+	path string // of the file itself
 }
 
-type sinkConfig struct {
-	Kind   string `toml:"kind"`   // sqlite or postgres
-	Path   string `toml:"path"`   // of the SQLite file
-	DSN    string `toml:"dsn"`    // of PostgreSQL
-	Schema string `toml:"schema"` // in PostgreSQL
+// collectBase is what the file says of everything but sinks.
+type collectBase struct {
+	State   string   `toml:"state"`   // folder: key.pem, reader.pem, fleet.cbor
+	Devices []string `toml:"devices"` // names or ids; none = all
+	Once    bool     `toml:"once"`    // end when everything is pulled; otherwise follow
+}
+
+// sinkTable is one [[sink]] of the file: what every kind of sink has, and what its own kind has.
+type sinkTable struct {
+	Name string `toml:"name"` // in messages and files; its kind if not said
+	sinkConfig
 }
 
 // loadCollectConfig reads, completes and checks a config file. Relative paths are relative to the file.
 func loadCollectConfig(path string) (collectConfig, error) {
-	c := collectConfig{State: configDir("collector"), Sink: sinkConfig{Kind: sinkSQLite}}
+	c := collectConfig{collectBase: collectBase{State: configDir("collector")}, path: path}
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return c, cli.Try(cli.Usagef("reading config: %w", err), "streembit collect run --config FILE")
 	}
-	if err := cli.ParseTOML(data, &c); err != nil {
+	if err := c.parse(data); err != nil {
 		return c, cli.Try(cli.Usagef("config %s:\n%w", path, err), "streembit collect run --help")
 	}
 	base, err := filepath.Abs(filepath.Dir(path))
@@ -49,7 +51,11 @@ func loadCollectConfig(path string) (collectConfig, error) {
 	if err := c.check(); err != nil {
 		return c, cli.Try(cli.Usagef("config %s: %w", path, err), "streembit collect run --help")
 	}
-	for _, p := range []*string{&c.State, &c.Sink.Path} {
+	paths := []*string{&c.State}
+	for i := range c.Sinks {
+		paths = append(paths, c.Sinks[i].paths()...)
+	}
+	for _, p := range paths {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(base, *p)
 		}
@@ -57,24 +63,44 @@ func loadCollectConfig(path string) (collectConfig, error) {
 	return c, nil
 }
 
+// parse reads the text. One sink may be a table, [sink]; several are [[sink]].
+func (c *collectConfig) parse(data []byte) error {
+	one := struct {
+		collectBase
+		Sink sinkTable `toml:"sink"`
+	}{collectBase: c.collectBase}
+	var shape struct {
+		Sink any `toml:"sink"`
+	}
+	if _ = toml.Unmarshal(data, &shape); shape.Sink != nil { // what is wrong with the text, the second reading says
+		if _, table := shape.Sink.(map[string]any); table {
+			err := cli.ParseTOML(data, &one)
+			c.collectBase, c.Sinks = one.collectBase, []sinkTable{one.Sink}
+			return err
+		}
+	}
+	return cli.ParseTOML(data, c)
+}
+
+// check completes and checks what the file says.
 func (c *collectConfig) check() error {
-	switch s := c.Sink; s.Kind {
-	case sinkSQLite:
-		if s.Path == "" {
-			return errors.New(`sink.path: name the database file, for example path = "readings.db"`)
+	if len(c.Sinks) == 0 {
+		c.Sinks = []sinkTable{{}}
+	}
+	for i := range c.Sinks {
+		s := &c.Sinks[i]
+		if s.Kind == "" {
+			s.Kind = sinkSQLite
 		}
-		if s.DSN != "" || s.Schema != "" {
-			return errors.New(`sink.dsn and sink.schema are for kind = "postgres"`)
+		if s.Name == "" {
+			s.Name = s.Kind
 		}
-	case sinkPostgres:
-		if s.DSN == "" {
-			return errors.New(`sink.dsn: name the database, for example dsn = "postgres://collector@db.example/readings"`)
+		if slices.ContainsFunc(c.Sinks[:i], func(o sinkTable) bool { return o.Name == s.Name }) {
+			return fmt.Errorf("two sinks are called %q: give each [[sink]] a name of its own, for example name = \"%s-2\"", s.Name, s.Name)
 		}
-		if s.Path != "" {
-			return errors.New(`sink.path is for kind = "sqlite"`)
+		if err := s.check(); err != nil {
+			return fmt.Errorf("sink %s: %w", s.Name, err)
 		}
-	default:
-		return fmt.Errorf(`sink.kind: %q: want "sqlite" or "postgres"`, s.Kind)
 	}
 	return nil
 }
