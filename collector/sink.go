@@ -204,6 +204,25 @@ func (b *Batch) Boots() []journal.BootID {
 	return out
 }
 
+// Series is one quantity of one sensor.
+type Series struct{ Sensor, Name, Unit string }
+
+// Series returns what the batch's readings measure, each once.
+func (b *Batch) Series() []Series {
+	var out []Series
+	seen := map[Series]bool{}
+	for i := range b.Readings {
+		r := &b.Readings[i]
+		s := Series{r.Sensor, r.Quantity.Name, r.Unit}
+		if n := len(out); n > 0 && out[n-1] == s || seen[s] {
+			continue
+		}
+		seen[s] = true
+		out = append(out, s)
+	}
+	return out
+}
+
 // Advance decides, inside the sink's transaction, whether stored moves to b.Mark. It never goes back; an error wraps
 // ErrJump when segments between the two would be skipped, journal.ErrFork when both stand in one place and differ.
 func (b *Batch) Advance(stored *journal.Link) (move bool, err error) {
