@@ -137,6 +137,8 @@ type Batch struct {
 	Notes    []Note
 	Forks    []Fork
 	Received time.Time
+
+	Secondary bool // some units are secondary ones (RFC 8798), for an export: package shape
 }
 
 // PoisonError names the reading that a sink cannot hold. It wraps ErrPoison and the cause.
@@ -161,8 +163,11 @@ const maxTime = 253402300799999
 // says whether the sink can hold a NUL character in a text. Every sink calls it before it writes.
 func (b *Batch) Check(nulText bool) error {
 	for i := range b.Readings {
-		r := &b.Readings[i]
-		if err := checkRow(r, nulText); err != nil {
+		r := b.Readings[i]
+		if b.Secondary {
+			r.Unit = ""
+		}
+		if err := checkRow(&r, nulText); err != nil {
 			return &PoisonError{Chain: b.Chain, Seq: r.Seq, Index: r.Index, Err: err}
 		}
 	}

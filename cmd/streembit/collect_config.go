@@ -3,14 +3,17 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/pelletier/go-toml/v2"
 
 	"github.com/streembit/edge/cmd/internal/cli"
+	"github.com/streembit/edge/collector/shape"
 )
 
 // collectConfig is the TOML file of streembit collect.
@@ -30,8 +33,33 @@ type collectBase struct {
 
 // sinkTable is one [[sink]] of the file: what every kind of sink has, and what its own kind has.
 type sinkTable struct {
-	Name string `toml:"name"` // in messages and files; its kind if not said
+	Name  string `toml:"name"`  // in messages and files; its kind if not said
+	Spare bool   `toml:"spare"` // hubs need not keep readings for it
 	sinkConfig
+
+	Devices []string          `toml:"devices"` // these and the rest: shape.Rules
+	Labels  []string          `toml:"labels"`
+	Sensors []string          `toml:"sensors"`
+	Rename  map[string]string `toml:"rename"`
+	Units   map[string]string `toml:"units"`
+}
+
+func (s *sinkTable) rules() shape.Rules {
+	return shape.Rules{Devices: s.Devices, Labels: s.Labels, Sensors: s.Sensors, Rename: s.Rename, Units: s.Units}
+}
+
+// checkRules holds filters and changes against the kind of sink: what is kept is kept in the units that were signed.
+func (s *sinkTable) checkRules() error {
+	if len(s.Units) > 0 && !exports(s.Kind) {
+		return fmt.Errorf("units: a sink of kind %q keeps primary units: convert in the query, or where readings are exported", s.Kind)
+	}
+	return s.rules().Check()
+}
+
+// exports reports whether a kind of sink hands readings on as text with their unit, so that the unit may be a secondary one. What speaks
+// SenML or names metrics by their base unit may not.
+func exports(kind string) bool {
+	return slices.Contains([]string{"influx", "webhook", "stdout"}, kind)
 }
 
 // loadCollectConfig reads, completes and checks a config file. Relative paths are relative to the file.
@@ -95,12 +123,26 @@ func (c *collectConfig) check() error {
 		if s.Name == "" {
 			s.Name = s.Kind
 		}
+		if !validSinkName(s.Name) {
+			return fmt.Errorf("sink name %q: use letters, digits, - and _: files are named by it", s.Name)
+		}
 		if slices.ContainsFunc(c.Sinks[:i], func(o sinkTable) bool { return o.Name == s.Name }) {
 			return fmt.Errorf("two sinks are called %q: give each [[sink]] a name of its own, for example name = \"%s-2\"", s.Name, s.Name)
 		}
-		if err := s.check(); err != nil {
+		if err := errors.Join(s.check(), s.checkRules()); err != nil {
 			return fmt.Errorf("sink %s: %w", s.Name, err)
 		}
 	}
 	return nil
+}
+
+func validSinkName(name string) bool {
+	return len(name) <= 64 && strings.IndexFunc(name, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
+	}) < 0
+}
+
+// deadLetters names the file for the readings that a sink cannot hold: collect.toml has collect.NAME.dead.jsonl beside it.
+func (c *collectConfig) deadLetters(s *sinkTable) string {
+	return strings.TrimSuffix(c.path, filepath.Ext(c.path)) + "." + s.Name + ".dead.jsonl"
 }
