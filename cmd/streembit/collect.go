@@ -23,7 +23,7 @@ func newCollect(a *app) *cobra.Command {
 		Short: "Pull readings into a database",
 		Args:  cobra.ArbitraryArgs, RunE: cli.Group,
 	}
-	cmd.AddCommand(newCollectRun(a))
+	cmd.AddCommand(newCollectRun(a), newCollectCheck(a), newCollectGaps(a), newCollectCheckpoint(a))
 	return cmd
 }
 
@@ -140,6 +140,9 @@ func (a *app) tellResults(results []collector.Result, c *collectConfig, asJSON b
 		}
 		if r.Err != nil && len(results) > 1 {
 			r.Err = fmt.Errorf("sink %s: %w", r.Name, r.Err)
+		}
+		if r.Err != nil && !cli.Tried(r.Err) && outcome().Code(r.Err) == cli.Failure {
+			r.Err = cli.Try(r.Err, "streembit collect check --config %s", cli.Quote(c.path))
 		}
 		err = errors.Join(err, r.Err)
 		views = append(views, sinkReport{r.Name, errText(r.Err), viewReport(r.Report)})

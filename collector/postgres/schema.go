@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -188,7 +189,25 @@ func plain(err error) error {
 	if hint == "" {
 		return err
 	}
-	return fmt.Errorf("%w (%s)", err, hint)
+	return &hintedError{err, hint}
+}
+
+// hintedError is an error of PostgreSQL on one line, with what to do about it.
+type hintedError struct {
+	err  error
+	hint string
+}
+
+func (e *hintedError) Unwrap() error { return e.err }
+
+// Error leaves out all attempts to connect but the last: each says the same of another address, or of the same one without TLS.
+func (e *hintedError) Error() string {
+	lines := strings.Split(e.err.Error(), "\n")
+	text := lines[0]
+	if last := len(lines) - 1; last > 0 {
+		text += " " + strings.TrimSpace(lines[last])
+	}
+	return text + " (" + e.hint + ")"
 }
 
 // hintOf knows the SQLSTATEs that a person can do something about.

@@ -99,7 +99,9 @@ func nobody() *fleet.Fleet { return new(fleet.Fleet) }
 
 // TestDevices: by name, id, label and site, also of a device that was revoked since.
 func TestDevices(t *testing.T) {
-	key := func(n byte) journal.SoftKey { return journal.NewSoftKey(ed25519.NewKeyFromSeed(bytes.Repeat([]byte{n}, ed25519.SeedSize))) }
+	key := func(n byte) journal.SoftKey {
+		return journal.NewSoftKey(ed25519.NewKeyFromSeed(bytes.Repeat([]byte{n}, ed25519.SeedSize)))
+	}
 	recovery, err := journal.GenerateReaderKey()
 	if err != nil {
 		t.Fatal(err)
