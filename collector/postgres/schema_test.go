@@ -4,7 +4,6 @@ package postgres_test
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"net/url"
 	"os"
@@ -58,29 +57,13 @@ func dump(t testing.TB, conn *pgx.Conn, query string) (out []string) {
 	return out
 }
 
-// database makes a database of its own, for tests that need the schema's usual name.
-func database(t testing.TB) string {
-	t.Helper()
-	dsn := sinktest.PostgresDSN(t)
-	admin := connect(t, dsn)
-	name := "streembit_test_" + strings.ToLower(rand.Text()[:10])
-	exec(t, admin, "CREATE DATABASE "+name)
-	t.Cleanup(func() { exec(t, admin, "DROP DATABASE "+name+" WITH (FORCE)") })
-	u, err := url.Parse(dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	u.Path = "/" + name
-	return u.String()
-}
-
 // TestMigratesVersion1: tables that a program of version 1 made (a pg_dump of it) keep every row, get the new views, and are written on.
 func TestMigratesVersion1(t *testing.T) {
 	text, err := os.ReadFile("testdata/v1.sql")
 	if err != nil {
 		t.Fatal(err)
 	}
-	dsn := database(t)
+	dsn := sinktest.NewDatabase(t)
 	exec(t, connect(t, dsn), string(text))
 	conn := connect(t, dsn)
 	exec(t, conn, "SET search_path = streembit")
@@ -172,7 +155,7 @@ func TestContractByTime(t *testing.T) {
 // TestHypertable: where TimescaleDB is, a new table is a hypertable. The extension is in no Debian package, so where it is missing a function of its
 // name notes how it is called.
 func TestHypertable(t *testing.T) {
-	dsn := database(t)
+	dsn := sinktest.NewDatabase(t)
 	conn := connect(t, dsn)
 	real := dump(t, conn, `SELECT name FROM pg_available_extensions WHERE name = 'timescaledb'`)
 	if len(real) > 0 {
@@ -214,7 +197,7 @@ func TestHypertable(t *testing.T) {
 
 // TestBadServers: what is wrong with the server, the account or the tables is said so that a person can mend it, and nothing is lost by it.
 func TestBadServers(t *testing.T) {
-	dsn := database(t)
+	dsn := sinktest.NewDatabase(t)
 	s, err := postgres.Open(t.Context(), dsn, "")
 	if err != nil {
 		t.Fatal(err)
