@@ -221,7 +221,8 @@ func load(t *testing.T, n int) (w *world, path string) {
 
 // TestKill kills the collector with SIGKILL at random points of a backlog until one is left to finish, again and again: all readings are there, each once.
 func TestKill(t *testing.T) {
-	w, path := load(t, 800)
+	t.Parallel()
+	w, path := load(t, 600)
 	killed, inside := 0, 0
 	for round := range rounds(t) {
 		s := sinktest.SQLite(t)
@@ -260,8 +261,9 @@ func checkAll(t *testing.T, s sinktest.Subject, w *world, round int) {
 
 // TestKillServer kills the collector and PostgreSQL, each with SIGKILL, at random points of a backlog: all readings are there, each once.
 func TestKillServer(t *testing.T) {
+	t.Parallel()
 	server := sinktest.NewServer(t)
-	w, path := load(t, 800)
+	w, path := load(t, 600)
 	var collectors, servers, inside int
 	for round := range rounds(t) {
 		c := startChild(t, envWorld+"="+path, envKind+"=postgres", envWhere+"="+server.DSN)

@@ -21,9 +21,11 @@ import (
 // TestTakeOver: two collectors follow one fleet into one database and share its devices. One is killed, or frozen and thawed, and the other takes its
 // devices over within seconds. Nothing is lost, nothing is there twice.
 func TestTakeOver(t *testing.T) {
+	t.Parallel()
 	const devices, segments, per, every = 10, 110, 4, 100 // a segment of each device every 100 ms
 	for _, how := range []string{"killed", "frozen"} {
 		t.Run(how, func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(2, devices)
 			var segs []*journal.Segment
 			for i := range devices {

@@ -60,6 +60,7 @@ func BenchmarkPeers(b *testing.B) {
 		{"quorum", benchQuorum},
 		{"metered", benchMetered},
 		{"card", benchCard},
+		{"sinks", benchSinks},
 		{"idle", benchIdle},
 		{"binary", benchBinary},
 	} {

@@ -258,6 +258,68 @@ func TestBadServers(t *testing.T) {
 	}
 }
 
+// TestWrongPassword: the account is refused in words that say where to look, and the password is not among them.
+func TestWrongPassword(t *testing.T) {
+	server := sinktest.NewServer(t)
+	conn := connect(t, server.DSN)
+	exec(t, conn, `CREATE ROLE locked LOGIN PASSWORD 'right-one'; CREATE ROLE poor LOGIN`)
+	var hba string
+	if err := conn.QueryRow(t.Context(), `SHOW hba_file`).Scan(&hba); err != nil {
+		t.Fatal(err)
+	}
+	rules, err := os.ReadFile(hba)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(hba, append([]byte("host all locked 127.0.0.1/32 scram-sha-256\n"), rules...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, conn, `SELECT pg_reload_conf()`)
+	u, err := url.Parse(server.DSN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		who  *url.Userinfo
+		want string
+	}{
+		{url.UserPassword("locked", "wrong-one"), "user and password are refused"},
+		{url.User("poor"), "GRANT"},
+	} {
+		u.User = c.who
+		_, err := postgres.Open(t.Context(), u.String(), "")
+		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "wrong-one") || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %v", c.who.Username(), err)
+		}
+	}
+}
+
+// TestReset: after it a chain is pulled from the beginning, and what is there stays as it is.
+func TestReset(t *testing.T) {
+	s := sinktest.Postgres(t)
+	b := collector.Batch{Chain: sinktest.Chain(1, 1), To: 9, Mark: &journal.Link{Seq: 9, Hash: journal.Hash{1}}, Readings: sinktest.Rows(0, 9, 2), Received: time.Now()}
+	other := b
+	other.Chain = sinktest.Chain(2, 1)
+	for _, b := range []collector.Batch{b, other} {
+		if err := s.Sink.Write(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Sink.(*postgres.Sink).Reset(t.Context(), b.Chain); err != nil {
+		t.Fatal(err)
+	}
+	marks, err := s.Sink.Marks(t.Context())
+	if err != nil || marks[b.Chain].Link != nil || marks[other.Chain].Link == nil {
+		t.Errorf("%v, marks %v", err, marks)
+	}
+	if err := s.Sink.Write(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(s.Readings(t)); n != 40 {
+		t.Errorf("%d readings", n)
+	}
+}
+
 // TestLatestUsesTheIndex: the newest of each series is looked up, the table is not read.
 func TestLatestUsesTheIndex(t *testing.T) {
 	s := sinktest.Postgres(t)

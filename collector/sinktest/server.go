@@ -163,6 +163,9 @@ func (s *Server) await(deadline time.Time) error {
 	return fmt.Errorf("no connection within %v", startLimit)
 }
 
+// PID is the server's first process, below which are all others.
+func (s *Server) PID() int { return s.cmd.Process.Pid }
+
 // Kill kills the server and all its processes with SIGKILL.
 func (s *Server) Kill() {
 	if s.cmd == nil || s.cmd.Process == nil {

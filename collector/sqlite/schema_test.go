@@ -146,6 +146,78 @@ func TestLatestUsesTheIndex(t *testing.T) {
 	}
 }
 
+// TestBadFiles: a full disk, a damaged file, tables that were changed by hand and a folder that cannot be written are named, and nothing is lost.
+func TestBadFiles(t *testing.T) {
+	s := open(t)
+	b := collector.Batch{Chain: sinktest.Chain(1, 1), Name: "roof", To: 99, Mark: &journal.Link{Seq: 99, Hash: journal.Hash{1}},
+		Readings: sinktest.Rows(0, 99, 200), Received: time.Now()}
+	for _, c := range []struct{ name, spoil, mend, want string }{
+		{"disk full", "PRAGMA max_page_count = 60", "PRAGMA max_page_count = 1000000", "make room, nothing is lost"},
+		{"a column is gone", "ALTER TABLE reading RENAME mono_ms TO mono", "ALTER TABLE reading RENAME mono TO mono_ms", "changed by hand"},
+		{"a table is gone", "ALTER TABLE note RENAME TO notes", "ALTER TABLE notes RENAME TO note", "changed by hand"},
+		{"a rule was added", "CREATE TRIGGER no BEFORE INSERT ON reading BEGIN SELECT raise(ABORT, 'no'); END", "DROP TRIGGER no", "changed by hand"},
+	} {
+		for _, q := range []string{c.spoil, c.mend} {
+			if _, err := s.DB().ExecContext(t.Context(), q); err != nil {
+				t.Fatal(err)
+			}
+			if q == c.mend {
+				continue
+			}
+			note := b
+			note.Notes = []collector.Note{{Seq: 1, Clock: &journal.ClockNote{Boot: journal.BootID{3}, Mono: 1, Wall: 2}}}
+			if err := s.Write(t.Context(), note); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s: Write says %v", c.name, err)
+			}
+		}
+		if n := dump(t, s.DB(), `SELECT (SELECT count(*) FROM reading) + (SELECT count(*) FROM checkpoint)`); n[0] != "0" {
+			t.Errorf("%s: %s rows of a batch that failed", c.name, n)
+		}
+	}
+	if err := s.Write(t.Context(), b); err != nil {
+		t.Error(err)
+	}
+	if n := dump(t, s.DB(), `SELECT count(*) FROM reading`); n[0] != "20000" {
+		t.Errorf("%s readings after all was mended", n)
+	}
+	path := filepath.Join(t.TempDir(), "text.db")
+	if err := os.WriteFile(path, []byte(strings.Repeat("this is no database. ", 500)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sqlite.Open(t.Context(), path); err == nil || !strings.Contains(err.Error(), "move it away") {
+		t.Errorf("a text file: %v", err)
+	}
+	if _, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "none", "r.db")); err == nil || !strings.Contains(err.Error(), "the folder exists") {
+		t.Errorf("no folder: %v", err)
+	}
+}
+
+// TestReset: after it a chain is pulled from the beginning, and what is there stays as it is.
+func TestReset(t *testing.T) {
+	s := open(t)
+	b := collector.Batch{Chain: sinktest.Chain(1, 1), To: 9, Mark: &journal.Link{Seq: 9, Hash: journal.Hash{1}}, Readings: sinktest.Rows(0, 9, 2), Received: time.Now()}
+	other := b
+	other.Chain = sinktest.Chain(2, 1)
+	for _, b := range []collector.Batch{b, other} {
+		if err := s.Write(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Reset(t.Context(), b.Chain); err != nil {
+		t.Fatal(err)
+	}
+	marks, err := s.Marks(t.Context())
+	if err != nil || marks[b.Chain].Link != nil || marks[other.Chain].Link == nil {
+		t.Errorf("%v, marks %v", err, marks)
+	}
+	if err := s.Write(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	if n := dump(t, s.DB(), `SELECT count(*) FROM reading`); n[0] != "40" {
+		t.Errorf("%s readings", n)
+	}
+}
+
 // TestOpenTogether: programs that start at the same time make the tables once.
 func TestOpenTogether(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "r.db")
