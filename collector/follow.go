@@ -78,6 +78,7 @@ type follower struct {
 	reshared bool                    // the devices were, since the last round began
 	endRound context.CancelCauseFunc // ends the one that is under way
 	agreed   time.Time               // when the marks of what others pull were read
+	touched  time.Time               // when a hub told something
 	muted    map[edge.ID]*mute       // those that said what was not so
 }
 
@@ -202,6 +203,7 @@ func (f *follower) touch(hub edge.ID, h transport.Held) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.lost, hub)
+	f.touched = time.Now()
 	if !f.c.wanted(h.Chain) && !f.c.isRewraps(h.Chain) {
 		t := f.strange[h.Chain]
 		if t == nil && len(f.strange) >= maxStrange {

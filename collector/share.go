@@ -113,6 +113,18 @@ func (f *follower) present(ctx context.Context, roster Roster) {
 		f.c.log.Info("the devices are shared anew", "collectors", len(here))
 		f.reshare()
 	}
+	if f.c.share.others() {
+		f.lookAtOthers()
+	}
+}
+
+// lookAtOthers wakes the loop when others may have written what hubs are not told of yet.
+func (f *follower) lookAtOthers() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if time.Since(f.agreed) > markEvery && f.touched.Add(markEvery).After(f.agreed) {
+		f.ring()
+	}
 }
 
 func (f *follower) absent(ctx context.Context, roster Roster) {
