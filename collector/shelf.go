@@ -6,7 +6,6 @@ import (
 	"context"
 	"sync"
 
-	"github.com/streembit/edge"
 	"github.com/streembit/edge/journal"
 )
 
@@ -16,7 +15,7 @@ const shelfBytes = 16 << 20
 // shelf holds the segments that one of several Collectors has fetched and proven, for the others. Safe for concurrent use; nil keeps nothing.
 type shelf struct {
 	mu    sync.Mutex
-	segs  map[place]shelved
+	segs  map[place]got
 	order []place // oldest first
 	size  int
 	limit int
@@ -28,11 +27,6 @@ type place struct {
 	seq   uint64
 }
 
-type shelved struct {
-	seg *journal.Segment
-	hub edge.ID // it came from
-}
-
 // turn lets one at a time fetch a bucket.
 type turn struct {
 	free  chan struct{}
@@ -40,7 +34,7 @@ type turn struct {
 }
 
 func newShelf() *shelf {
-	return &shelf{segs: map[place]shelved{}, limit: shelfBytes, turns: map[journal.Bucket]*turn{}}
+	return &shelf{segs: map[place]got{}, limit: shelfBytes, turns: map[journal.Bucket]*turn{}}
 }
 
 // wait returns when nobody else fetches the bucket, or ctx ends. done must be called in either case.
@@ -84,7 +78,7 @@ func (s *shelf) fill(u *unit, t *target) {
 		here, ok := s.segs[place{t.chain, seq}]
 		s.mu.Unlock()
 		if ok && t.check(here.seg) == nil {
-			u.put(got{here.seg, here.hub}, len(here.seg.Bytes()))
+			u.put(here, len(here.seg.Bytes()))
 		}
 		if u.cutIfFull(seq + 1) {
 			return
@@ -109,7 +103,7 @@ func (s *shelf) keep(u *unit, chain journal.Chain) {
 		if _, there := s.segs[at]; there {
 			continue
 		}
-		s.segs[at] = shelved{g.seg, g.hub}
+		s.segs[at] = g
 		s.order = append(s.order, at)
 		s.size += len(g.seg.Bytes())
 	}

@@ -122,7 +122,7 @@ func checkViews(t *testing.T, conn *pgx.Conn) {
 	}
 }
 
-// byTime is what docs/servers.md says for a table that is cut by month, and, but for the first line, what a hypertable is made by.
+// byTime is what docs/operations.md says for a table that is cut by month, and, but for the first line, what a hypertable is made by.
 const byTime = `
 ALTER TABLE reading RENAME TO reading_once;
 CREATE TABLE reading (LIKE reading_once INCLUDING DEFAULTS INCLUDING COMMENTS INCLUDING CONSTRAINTS, at timestamptz NOT NULL) PARTITION BY RANGE (at);
