@@ -52,8 +52,9 @@ func (c *Collector) Follow(ctx context.Context, report func(Report)) error {
 	f.wg.Go(func() { f.attend(ctx) })
 	round, end := f.round(ctx)
 	first, err := c.Pull(round)
+	shared := errors.Is(context.Cause(round), errReshared)
 	end(nil)
-	if err != nil && ctx.Err() == nil {
+	if err != nil && ctx.Err() == nil && !shared {
 		c.log.Warn("pull failed, following", "err", err)
 	}
 	report(first)

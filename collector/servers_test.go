@@ -262,7 +262,7 @@ func checkAll(t *testing.T, s sinktest.Subject, w *world, round int) {
 // TestKillServer kills the collector and PostgreSQL, each with SIGKILL, at random points of a backlog: all readings are there, each once.
 func TestKillServer(t *testing.T) {
 	t.Parallel()
-	server := sinktest.NewServer(t)
+	server := sinktest.NewServer(t, "fsync=off")
 	w, path := load(t, 600)
 	var collectors, servers, inside int
 	for round := range rounds(t) {
@@ -296,6 +296,7 @@ func TestKillServer(t *testing.T) {
 		if err := s.Sink.(*postgres.Sink).Drop(context.Background()); err != nil {
 			t.Fatal(err)
 		}
+		t.Logf("round %d: so far the server was killed %d times, the collector %d times", round, servers, collectors)
 	}
 	t.Logf("postgres: %d rounds, the server was killed %d times, the collector %d times, %d of them with a part written; %d readings each round, none lost, none twice",
 		rounds(t), servers, collectors, inside, len(w.made))

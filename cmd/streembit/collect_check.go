@@ -35,8 +35,8 @@ func newCollectCheck(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check --config FILE",
 		Short: "Try everything that collect run needs, and pull nothing",
-		Long: `Reads the config, looks up what the fleet's log allows this collector, asks for the hubs, reaches every sink, and looks whether this machine
-knows the time. Ends as the first thing that is wrong would end collect run: 2 config, 3 no hub, 4 no right, 1 a sink or the clock.`,
+		Long: `Reads the config, looks up what the fleet's log allows this collector, asks for the hubs, opens every sink as collect run does (tables are made or brought up to date), and looks whether
+this machine knows the time. Ends as the first thing that is wrong would end collect run: 2 config, 3 no hub, 4 no right, 1 a sink or the clock.`,
 		Example: "  streembit collect check --config collect.toml",
 		Args:    cli.Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {

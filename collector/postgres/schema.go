@@ -26,6 +26,13 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
+//go:embed views.sql
+var views string
+
+// viewsAreOld: the newest column is not there, or the view is of another table than the one that is called reading now.
+const viewsAreOld = `SELECT NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'readings'::regclass AND attname = 'number')
+	OR NOT EXISTS (SELECT FROM pg_depend d JOIN pg_rewrite w ON w.oid = d.objid WHERE w.ev_class = 'readings'::regclass AND d.refobjid = 'reading'::regclass)`
+
 // createLock is the advisory lock under which tables are made, so that collectors may start together ("strmbit1").
 const createLock = 0x7374726d62697431
 
@@ -84,10 +91,22 @@ func (s *Sink) update(ctx context.Context, conn *pgx.Conn) error {
 	if err := errors.Join(steps.Up(ctx, db), db.Close()); err != nil {
 		return err
 	}
-	if err := makeHypertable(ctx, conn); err != nil {
+	if err := errors.Join(makeHypertable(ctx, conn), renewViews(ctx, conn)); err != nil {
 		return err
 	}
 	return s.checkTables(ctx, conn)
+}
+
+// renewViews makes the views of table reading anew if they are old.
+func renewViews(ctx context.Context, conn *pgx.Conn) error {
+	var old bool
+	if err := conn.QueryRow(ctx, viewsAreOld).Scan(&old); err != nil || !old {
+		return err
+	}
+	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, views)
+		return err
+	})
 }
 
 // makeHypertable does so where TimescaleDB is there and nothing was written yet. What holds readings already is its owner's to convert.

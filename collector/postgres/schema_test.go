@@ -130,7 +130,39 @@ CREATE INDEX ON reading (chain, seq, idx);
 CREATE INDEX ON reading (device, sensor, name, ts);
 CREATE INDEX ON reading (device, boot) WHERE clock = 'unsynced';
 CREATE TABLE reading_2023_11 PARTITION OF reading FOR VALUES FROM ('2023-11-01') TO ('2023-12-01');
-CREATE TABLE reading_rest PARTITION OF reading DEFAULT;`
+CREATE TABLE reading_rest PARTITION OF reading DEFAULT;
+INSERT INTO reading SELECT *, coalesce(ts, recv) FROM reading_once;`
+
+// TestPartitions: the recipe keeps what was written, the next start makes the views of the new table, with what people have built on them, and the old
+// one can be dropped.
+func TestPartitions(t *testing.T) {
+	text, err := os.ReadFile("testdata/v1.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dsn := sinktest.NewDatabase(t)
+	exec(t, connect(t, dsn), string(text)+"; CREATE VIEW streembit.mine AS SELECT device_name, value FROM streembit.readings")
+	conn := connect(t, dsn)
+	exec(t, conn, "SET search_path = streembit")
+	for round := range 2 {
+		s, err := postgres.Open(t.Context(), dsn, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkViews(t, conn)
+		if n := dump(t, conn, `SELECT count(*) FROM mine`); n[0] != "68" {
+			t.Errorf("somebody's own view has %s rows", n)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if round == 0 {
+			exec(t, conn, byTime)
+		}
+	}
+	exec(t, conn, `DROP TABLE reading_once`)
+	checkViews(t, conn)
+}
 
 // TestContractByTime: the contract also holds where the table is cut by time and has no unique key, as a hypertable or partitions.
 func TestContractByTime(t *testing.T) {

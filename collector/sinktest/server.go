@@ -21,22 +21,23 @@ import (
 )
 
 // startLimit bounds how long a server may take to start or to recover from a crash.
-const startLimit = time.Minute
+const startLimit = 5 * time.Minute
 
 // Server is a PostgreSQL of a test's own, with its files in a temporary folder, that can be killed and started again.
 type Server struct {
 	DSN string
 
+	settings []string
 	bin, dir, port string
 	as             *syscall.Credential // PostgreSQL refuses to run as root
 	cmd            *exec.Cmd
 	ended          chan struct{}
 }
 
-// NewServer makes and starts a server, which is stopped when the test ends. Without PostgreSQL's programs the test is skipped, or fails where CI is true.
-func NewServer(t testing.TB) *Server {
+// NewServer makes and starts a server with settings such as "fsync=off" (which a kill of its processes cannot tell from on: what they wrote is the kernel's), which is stopped when the test ends. Without PostgreSQL's programs the test is skipped, or fails where CI is true.
+func NewServer(t testing.TB, settings ...string) *Server {
 	t.Helper()
-	s := &Server{}
+	s := &Server{settings: settings}
 	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb") // the pattern is right
 	if len(found) == 0 {
 		if os.Getenv("CI") == "true" {
@@ -125,7 +126,11 @@ func (s *Server) Start(t testing.TB) {
 
 func (s *Server) launch(t testing.TB) {
 	t.Helper()
-	s.cmd = s.command("postgres", "-D", s.data(), "-p", s.port, "-h", "127.0.0.1", "-k", s.dir)
+	args := []string{"-D", s.data(), "-p", s.port, "-h", "127.0.0.1", "-k", s.dir}
+	for _, set := range s.settings {
+		args = append(args, "-c", set)
+	}
+	s.cmd = s.command("postgres", args...)
 	out, err := os.OpenFile(s.log(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		t.Fatal(err)

@@ -10,24 +10,6 @@ CREATE TABLE series (
   device text NOT NULL REFERENCES device(id), sensor text NOT NULL, name text NOT NULL, unit text NOT NULL, PRIMARY KEY (device, sensor, name));
 INSERT INTO series SELECT DISTINCT ON (device, sensor, name) device, sensor, name, unit FROM reading;
 
-DROP VIEW readings;
-DROP VIEW latest;
-CREATE VIEW readings AS
-  SELECT r.ts AS time, d.name AS device_name, r.sensor, r.name, coalesce(r.v::text, r.vs, r.vb::text) AS value,
-         coalesce(r.v, r.vb::integer) AS number, r.unit, c.stream, r.seq, r.idx, r.clock, r.device
-  FROM reading r JOIN device d ON d.id = r.device JOIN chain c ON c.id = r.chain;
-CREATE VIEW latest AS
-  SELECT d.name AS device_name, s.sensor, s.name, coalesce(r.v::text, r.vs, r.vb::text) AS value,
-         coalesce(r.v, r.vb::integer) AS number, r.unit, coalesce(r.ts, r.recv) AS time, r.clock, s.device
-  FROM series s JOIN device d ON d.id = s.device CROSS JOIN LATERAL (
-    SELECT * FROM (
-      (SELECT v, vs, vb, unit, ts, recv, clock, seq, idx FROM reading x
-        WHERE x.device = s.device AND x.sensor = s.sensor AND x.name = s.name AND x.ts IS NOT NULL ORDER BY ts DESC, seq DESC, idx DESC LIMIT 1)
-      UNION ALL
-      (SELECT v, vs, vb, unit, ts, recv, clock, seq, idx FROM reading x
-        WHERE x.device = s.device AND x.sensor = s.sensor AND x.name = s.name AND x.ts IS NULL ORDER BY recv DESC, seq DESC, idx DESC LIMIT 1)) both_kinds
-    ORDER BY coalesce(ts, recv) DESC, seq DESC, idx DESC LIMIT 1) r;
-
 CREATE VIEW gaps AS
   SELECT d.name AS device_name, c.stream, c.incarnation, g.first_seq, g.last_seq, g.last_seq - g.first_seq + 1 AS segments,
          g.reason, g.explained, g.found, g.closed, c.device
