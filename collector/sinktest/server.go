@@ -27,7 +27,7 @@ const startLimit = 5 * time.Minute
 type Server struct {
 	DSN string
 
-	settings []string
+	settings       []string
 	bin, dir, port string
 	as             *syscall.Credential // PostgreSQL refuses to run as root
 	cmd            *exec.Cmd

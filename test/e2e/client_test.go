@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package client_test
+package e2e_test
 
 import (
 	"context"
@@ -16,16 +16,14 @@ import (
 	"github.com/streembit/edge/test/swarm"
 )
 
-func TestMain(m *testing.M) { swarm.Main(m) }
-
-// taken collects what a client hands on.
-type taken struct {
+// handed collects what a client hands on.
+type handed struct {
 	mu  sync.Mutex
 	ids map[string]int
 	err error
 }
 
-func (k *taken) take(batch []client.Reading) error {
+func (k *handed) take(batch []client.Reading) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.err != nil {
@@ -40,7 +38,7 @@ func (k *taken) take(batch []client.Reading) error {
 	return k.err
 }
 
-func (k *taken) count(t *testing.T) (n int) {
+func (k *handed) count(t *testing.T) (n int) {
 	t.Helper()
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -52,7 +50,7 @@ func (k *taken) count(t *testing.T) (n int) {
 	return n
 }
 
-func dial(t *testing.T, s *swarm.Swarm, o client.Options) *client.Client {
+func dialClient(t *testing.T, s *swarm.Swarm, o client.Options) *client.Client {
 	t.Helper()
 	c, err := client.Dial(t.Context(), s.Reader.State, o)
 	if err != nil {
@@ -66,8 +64,8 @@ func dial(t *testing.T, s *swarm.Swarm, o client.Options) *client.Client {
 	return c
 }
 
-// TestPullAndSubscribe: a program gets everything that real hubs hold, each reading once over two runs, and then what arrives.
-func TestPullAndSubscribe(t *testing.T) {
+// TestClient_PullAndSubscribe: a program gets everything that real hubs hold, each reading once over two runs, and then what arrives.
+func TestClient_PullAndSubscribe(t *testing.T) {
 	s := swarm.New(t, 3, swarm.FastSensors)
 	s.Start(append(s.Hubs, s.Device)...)
 	published := func(segments int) (readings int) {
@@ -77,9 +75,9 @@ func TestPullAndSubscribe(t *testing.T) {
 		return readings
 	}
 	published(3)
-	got := &taken{ids: map[string]int{}}
+	got := &handed{ids: map[string]int{}}
 	memory := filepath.Join(t.TempDir(), "position.json")
-	c := dial(t, s, client.Options{Memory: memory})
+	c := dialClient(t, s, client.Options{Memory: memory})
 	got.err = errors.New("not now")
 	if _, err := c.Pull(t.Context(), got.take); !errors.Is(err, got.err) {
 		t.Errorf("the function's error is lost: %v", err)
@@ -93,7 +91,7 @@ func TestPullAndSubscribe(t *testing.T) {
 	if err := c.Close(); err != nil {
 		t.Error(err)
 	}
-	again := dial(t, s, client.Options{Memory: memory})
+	again := dialClient(t, s, client.Options{Memory: memory})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- again.Subscribe(ctx, got.take) }()
@@ -110,8 +108,8 @@ func TestPullAndSubscribe(t *testing.T) {
 	}
 }
 
-// TestDialRefuses: a folder without keys, one of somebody else, and a memory that is none.
-func TestDialRefuses(t *testing.T) {
+// TestClient_DialRefuses: a folder without keys, one of somebody else, and a memory that is none.
+func TestClient_DialRefuses(t *testing.T) {
 	s := swarm.New(t, 1, "")
 	s.Start(s.Hubs...)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -126,7 +124,7 @@ func TestDialRefuses(t *testing.T) {
 	if err := os.WriteFile(memory, []byte(`{"fleet":"x","chains":[{"chain":"y"}]}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err := dial(t, s, client.Options{Memory: memory}).Pull(ctx, func([]client.Reading) error { return nil })
+	_, err := dialClient(t, s, client.Options{Memory: memory}).Pull(ctx, func([]client.Reading) error { return nil })
 	if err == nil || !strings.Contains(err.Error(), "move it away") {
 		t.Errorf("a memory that is none: %v", err)
 	}
