@@ -3,7 +3,7 @@
 // Package collector pulls the segments of a fleet's chains from its hubs, proves that they are complete and
 // untouched, opens them and writes the readings to a Sink: pull → verify → decrypt → sink.
 //
-// Start with New and Collector.Pull; Collector.Follow stays and takes what arrives. The sinks are collector/sqlite,
+// Start with New and Collector.Pull; Collector.Follow stays and takes what arrives; NewGroup feeds several sinks. The sinks are collector/sqlite,
 // collector/postgres and, for pipes, collector/stdout; collector/sinktest is the contract that a sink must pass.
 package collector
 
