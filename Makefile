@@ -35,9 +35,10 @@ test: ## all tests under the race detector; the trials of test/chaos without it:
 chaos: ## as root: kill, cut, fill, spoil and replace members, with controls, in the long form (an hour); a table for bench/RESULTS.md
 	CHAOS=long $(GO) test -v -count=1 -timeout 4h ./test/chaos
 
-soak: ## the agent's faults again and again, then SOAK rounds of kills (default 2000, some 40 min)
+soak: ## the agent's faults again and again, SOAK rounds of kills (default 2000, some 40 min), 100 of collectors and PostgreSQL (some 30 min)
 	$(GO) test -race -count=20 -run '^TestSoak$$' ./agent
 	CHAOS=long CHAOS_ROUNDS=$(SOAK) $(GO) test -v -count=1 -timeout 24h -run '^TestKill$$' ./test/chaos
+	COLLECTOR_ROUNDS=100 $(GO) test -v -count=1 -timeout 4h -run '^TestKill' ./collector
 
 lint: ## go vet, staticcheck, gofmt, go mod tidy; golangci-lint where it is installed
 	$(GO) vet ./...

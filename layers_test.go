@@ -49,6 +49,7 @@ var layers = []layer{
 	{dir: "transport/p2p", may: []string{"internal/nap", ".", "journal/...", "fleet/...", "transport/...", "thing"}},
 	{dir: "transport/store", may: []string{".", "journal/...", "fleet", "transport"}},
 	{dir: "collector/...", may: []string{"internal/nap", ".", "journal", "fleet", "transport", "collector/..."}},
+	{dir: "client", may: []string{".", "journal", "fleet", "transport", "transport/p2p", "collector"}},
 	{dir: "cmd/internal/cli"},
 	// streembitd must stay small: neither a sink nor its database driver is linked into it.
 	{dir: "cmd/streembitd/...", may: []string{".", "boards/...", "hal/...", "sensors/...", "journal/...", "fleet/...", "thing", "direct",
@@ -68,6 +69,7 @@ var reserved = []struct {
 	{"github.com/ipfs/", []string{"transport/p2p/..."}},
 	{"github.com/minio/selfupdate", []string{"ota"}},
 	{"github.com/jackc/pgx", []string{"collector/...", "test/..."}},
+	{"github.com/pressly/goose", []string{"collector/..."}},
 	{"modernc.org/", []string{"collector/...", "cmd/streembit/...", "test/..."}},
 	{"filippo.io/", []string{"cmd/streembit/..."}}, // streembitd must stay small
 	{"github.com/google/go-tpm", []string{"fleet/tpm"}},

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/streembit/edge/collector"
+	"github.com/streembit/edge/collector/sinktest"
 	"github.com/streembit/edge/fleet"
 	"github.com/streembit/edge/journal"
 	"github.com/streembit/edge/test/swarm"
@@ -29,9 +30,30 @@ func BenchmarkPullShapes(b *testing.B) {
 			b.ResetTimer()
 			b.StopTimer()
 			for range b.N {
-				pullShape(b, s, shape.devices*shape.segments*shape.readings)
+				sink := &counter{}
+				pullShape(b, s, sink, shape.devices*shape.segments*shape.readings)
 			}
 		})
+	}
+}
+
+// BenchmarkBacklog pulls a million readings, of one device and of a hundred, from three hubs into a database that has nothing yet.
+func BenchmarkBacklog(b *testing.B) {
+	for _, devices := range []int{1, 100} {
+		for kind, open := range map[string]func(testing.TB) sinktest.Subject{"sqlite": sinktest.SQLite, "postgres": sinktest.Postgres} {
+			b.Run(fmt.Sprintf("%s/devices=%d", kind, devices), func(b *testing.B) {
+				s := wide(b, devices, 1000/devices, 1000)
+				b.ResetTimer()
+				b.StopTimer()
+				for range b.N {
+					subject := open(b)
+					pullShape(b, s, subject.Sink, 1_000_000)
+					if n := subject.Count(b, `SELECT count(*) FROM reading`); n != 1_000_000 {
+						b.Errorf("%d readings in the database", n)
+					}
+				}
+			})
+		}
 	}
 }
 
@@ -75,14 +97,13 @@ func wide(b *testing.B, devices, segments, readings int) *swarm.Swarm {
 }
 
 // pullShape is one pull by a collector that has nothing yet.
-func pullShape(b *testing.B, s *swarm.Swarm, want int) {
+func pullShape(b *testing.B, s *swarm.Swarm, sink collector.Sink, want int) {
 	b.Helper()
 	reader, _ := client(b, s, s.Reader)
 	defer func() { _ = reader.Close() }()
 	must(b, reader.Bootstrap(context.Background()))
 	rk, err := fleet.LoadReaderKey(filepath.Join(s.Reader.State, "reader.pem"))
 	must(b, err)
-	sink := &counter{}
 	c, err := collector.New(collector.Config{Source: reader, Sink: sink, Fleet: func() *fleet.Fleet { return s.Fleet }, Key: rk})
 	must(b, err)
 	debug.FreeOSMemory()
@@ -98,7 +119,7 @@ func pullShape(b *testing.B, s *swarm.Swarm, want int) {
 	close(stop)
 	highest := <-peak
 	must(b, err)
-	if got := int(sink.readings.Load()); got != want || !report.Complete() {
+	if got := int(report.Readings); got != want || !report.Complete() {
 		b.Fatalf("pulled %d readings of %d: %s", got, want, report)
 	}
 	b.ReportMetric(float64(cpu(b)-own)/float64(want)/1e3, "reader-µs/reading")

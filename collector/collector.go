@@ -3,7 +3,7 @@
 // Package collector pulls the segments of a fleet's chains from its hubs, proves that they are complete and
 // untouched, opens them and writes the readings to a Sink: pull → verify → decrypt → sink.
 //
-// Start with New and Collector.Pull; Collector.Follow stays and takes what arrives. The sinks are collector/sqlite,
+// Start with New and Collector.Pull; Collector.Follow stays and takes what arrives; NewGroup feeds several sinks. The sinks are collector/sqlite,
 // collector/postgres and, for pipes, collector/stdout; collector/sinktest is the contract that a sink must pass.
 package collector
 
@@ -68,6 +68,15 @@ type Config struct {
 	// Signer signs what the sink has, so that hubs may let it go (watermarks.go says what exactly). nil = they are not told: so it must be
 	// where the sink is somebody's screen.
 	Signer journal.Signer
+
+	// Dead takes the readings that the sink cannot hold, so that the rest of their segment is written. nil: a segment with such a reading becomes a gap.
+	Dead Dead
+}
+
+// Dead keeps readings that a sink cannot hold; DeadLetters is one.
+type Dead interface {
+	// Put keeps them. When it returns nil they outlive a power cut. The same one may come again.
+	Put(letters []DeadLetter) error
 }
 
 // Collector pulls into one sink. Pull and Follow must not run at the same time on one Collector; several Collectors
@@ -87,6 +96,11 @@ type Collector struct {
 	rewraps   *rewraps
 	states    map[journal.Chain]*state
 	loaded    bool // states agree with the sink
+
+	shelf *shelf        // with the other sinks of a Group; nil: there are none
+	name  string        // in a Group
+	share *share        // of the chains, with other collectors; nil: all are pulled here
+	dead  atomic.Uint64 // readings that the sink refused
 }
 
 // New returns a Collector. The sink stays the caller's to close.
@@ -112,11 +126,12 @@ type Progress struct {
 	Readings uint64 // that the sink has committed
 	Segments uint64 // with them, those without readings included
 	Expected uint64 // segments that there are, as most hubs say: so far as is known yet
+	Refused  uint64 // readings that the sink cannot hold, which went to Config.Dead
 }
 
 // Progress returns how far this Collector has come in all its pulls, for a progress line. Safe for concurrent use.
 func (c *Collector) Progress() Progress {
-	return Progress{Readings: c.readings.Load(), Segments: c.segments.Load(), Expected: c.expected.Load()}
+	return Progress{Readings: c.readings.Load(), Segments: c.segments.Load(), Expected: c.expected.Load(), Refused: c.dead.Load()}
 }
 
 // FleetChanged tells a Collector that follows that Config.Fleet returns another fleet now. It does not block. Safe for concurrent use.
@@ -170,6 +185,9 @@ func (c *Collector) load(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("collector: reading the checkpoints: %w", err)
 	}
+	if marks == nil { // it remembers nothing, so hubs need hold nothing for it
+		c.marker.silence()
+	}
 	fleetID := c.cfg.Fleet().ID()
 	states := map[journal.Chain]*state{}
 	for chain, m := range marks {
@@ -192,6 +210,7 @@ func (c *Collector) rounds(ctx context.Context, r *run, targets []*target) error
 	}
 	keys, targets := split(targets, func(t *target) bool { return t.chain.Stream == journal.RewrapStream })
 	c.learnRewraps(ctx, r, keys)
+	targets = slices.DeleteFunc(targets, func(t *target) bool { return !c.mine(t.chain) })
 	if err := c.roundsOfChains(ctx, r, targets); err != nil {
 		return err
 	}
@@ -200,6 +219,11 @@ func (c *Collector) rounds(ctx context.Context, r *run, targets []*target) error
 		return err
 	}
 	return nil
+}
+
+// mine reports whether a chain is pulled here, not by another collector. Keys that were handed on are read by all.
+func (c *Collector) mine(chain journal.Chain) bool {
+	return chain.Stream == journal.RewrapStream || c.share.mine(chain.Device)
 }
 
 // split divides a list.

@@ -31,3 +31,8 @@ func (c *Claims) Holds(hub edge.ID, seq uint64) bool {
 	}
 	return false
 }
+
+// Mine reports whether a device is pulled by one of those who are there.
+func Mine(self string, here []string, device edge.ID) bool {
+	return (&share{self: self, here: here}).mine(device)
+}

@@ -39,12 +39,22 @@ func (c *Collector) Follow(ctx context.Context, report func(Report)) error {
 		return errors.New("collector: following: this source cannot follow: pull instead")
 	}
 	f := &follower{c: c, src: src, bell: make(chan struct{}, 1), known: map[journal.Chain]*target{}, dirty: map[journal.Chain]bool{},
-		hubs: map[edge.ID]bool{}, muted: map[edge.ID]*mute{}, strange: map[journal.Chain]*target{}}
+		hubs: map[edge.ID]bool{}, lost: map[edge.ID]bool{}, muted: map[edge.ID]*mute{}, strange: map[journal.Chain]*target{}}
 	defer f.wg.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	first, err := c.Pull(ctx)
-	if err != nil && ctx.Err() == nil {
+	c.share = newShare()
+	if err := c.load(ctx); err == nil { // the sink is open now: who else is there?
+		if roster, ok := As[Roster](c.cfg.Sink); ok {
+			f.present(ctx, roster)
+		}
+	}
+	f.wg.Go(func() { f.attend(ctx) })
+	round, end := f.round(ctx)
+	first, err := c.Pull(round)
+	shared := errors.Is(context.Cause(round), errReshared)
+	end(nil)
+	if err != nil && ctx.Err() == nil && !shared {
 		c.log.Warn("pull failed, following", "err", err)
 	}
 	report(first)
@@ -64,7 +74,13 @@ type follower struct {
 	dirty   map[journal.Chain]bool
 	strange map[journal.Chain]*target // told of, and not wanted as far as the fleet is known: a hub may know it better
 	hubs    map[edge.ID]bool          // followed
-	muted   map[edge.ID]*mute         // those that said what was not so
+	lost    map[edge.ID]bool          // of these, those that cannot be now
+
+	reshared bool                    // the devices were, since the last round began
+	endRound context.CancelCauseFunc // ends the one that is under way
+	agreed   time.Time               // when the marks of what others pull were read
+	touched  time.Time               // when a hub told something
+	muted    map[edge.ID]*mute       // those that said what was not so
 }
 
 // mute is how long a hub's news wait.
@@ -95,10 +111,13 @@ func (f *follower) loop(ctx context.Context, report func(Report)) {
 		case <-f.bell:
 		}
 		r := newRun(f.c)
+		round, end := f.round(ctx)
 		targets := f.take()
-		f.complete(ctx, r, targets)
-		err := f.c.rounds(ctx, r, targets)
-		if got := r.finish(f.c.states); got.Segments > 0 || err != nil {
+		f.complete(round, r, targets)
+		err := f.c.rounds(round, r, targets)
+		cause := context.Cause(round)
+		end(nil)
+		if got := r.finish(f.c.states); got.Segments > 0 || err != nil && !errors.Is(cause, errReshared) {
 			report(got)
 		}
 		f.judge(ctx, r)
@@ -112,9 +131,13 @@ func (f *follower) loop(ctx context.Context, report func(Report)) {
 		if ctx.Err() != nil {
 			return
 		}
+		if errors.Is(cause, errReshared) {
+			f.putBack(targets)
+			continue
+		}
 		f.c.log.Error("pull failed, trying again", "err", err, "pause", pause)
 		f.putBack(targets)
-		if !nap.For(ctx, pause) {
+		if !nap.For(ctx, pause/2+rand.N(pause)) {
 			return
 		}
 		pause = min(2*pause, backoffMax)
@@ -153,6 +176,7 @@ func (f *follower) follow(ctx context.Context, hub edge.ID) {
 		if !slices.Contains(newRun(f.c).hubIDs(), hub) {
 			return
 		}
+		f.setLost(hub, true)
 		if time.Since(began) > backoffMax {
 			pause = backoffMin
 		}
@@ -169,6 +193,7 @@ func (f *follower) leave(hub edge.ID) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.hubs, hub)
+	delete(f.lost, hub)
 	for _, t := range f.known {
 		t.forget(hub)
 	}
@@ -178,6 +203,8 @@ func (f *follower) leave(hub edge.ID) {
 func (f *follower) touch(hub edge.ID, h transport.Held) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	delete(f.lost, hub)
+	f.touched = time.Now()
 	if !f.c.wanted(h.Chain) && !f.c.isRewraps(h.Chain) {
 		t := f.strange[h.Chain]
 		if t == nil && len(f.strange) >= maxStrange {
@@ -231,11 +258,14 @@ func (f *follower) take() []*target {
 	defer f.mu.Unlock()
 	var out []*target
 	for chain := range f.dirty {
+		if !f.c.mine(chain) {
+			continue // it stays dirty, for when it comes over
+		}
 		t := f.known[chain]
 		out = append(out, t.clone())
 		t.fresh = []transport.Span{}
+		delete(f.dirty, chain)
 	}
-	clear(f.dirty)
 	return out
 }
 

@@ -68,7 +68,7 @@ func (p *pull) cut() bool {
 // work is a batch with what is counted once it is committed.
 type work struct {
 	Batch
-	segments, verified, sealed uint64
+	segments, verified, sealed, refused uint64
 }
 
 func (p *pull) run(ctx context.Context) error {
@@ -172,19 +172,26 @@ func (s *pass) run(ctx context.Context) error {
 	return nil
 }
 
-// write commits a batch. A segment with a reading that the sink cannot hold becomes a gap, so that one reading does
-// not stop the chain for ever.
+// write commits a batch. A reading that the sink cannot hold is kept elsewhere, or its segment becomes a gap, so that one reading does not stop the
+// chain for ever.
 func (s *pass) write(ctx context.Context, w work) error {
 	for {
 		err := s.c.cfg.Sink.Write(ctx, w.Batch)
-		var poison *PoisonError
-		if !errors.As(err, &poison) || !w.setAside(poison, s.now) {
+		poison, ok := errors.AsType[*PoisonError](err)
+		if !ok {
 			if err == nil {
 				s.committed(w)
 			}
 			return err
 		}
 		s.c.log.Error("reading refused by the sink", "chain", s.t.chain, "err", err)
+		if s.c.cfg.Dead == nil {
+			if !w.setAside(poison, s.now) {
+				return err
+			}
+		} else if dead := w.bury(s.c, poison); dead != nil {
+			return errors.Join(err, dead)
+		}
 	}
 }
 
@@ -209,10 +216,12 @@ func (s *pass) committed(w work) {
 	}
 	s.c.readings.Add(uint64(len(w.Readings)))
 	s.c.segments.Add(w.segments)
+	s.c.dead.Add(w.refused)
 	s.r.chain(s.t.chain, func(cr *ChainReport) {
 		cr.Segments += w.segments
 		cr.Verified += w.verified
 		cr.Readings += uint64(len(w.Readings))
 		cr.Sealed += w.sealed
+		cr.Refused += w.refused
 	})
 }

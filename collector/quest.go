@@ -39,7 +39,11 @@ type outcome struct {
 func (p *pull) fetchUnit(ctx context.Context, span transport.Span) *unit {
 	u := &unit{span: span, segs: make([]got, span.Last-span.First+1), why: map[uint64]error{}, seen: time.Now()}
 	q := &quest{pull: p, u: u, order: p.holders(span), tries: map[edge.ID]int{}, asking: map[edge.ID]time.Time{}, ended: make(chan outcome)}
+	done := p.c.shelf.wait(ctx, p.t.chain.Bucket(span.First))
+	defer done()
+	p.c.shelf.fill(u, p.t)
 	q.run(ctx)
+	p.c.shelf.keep(u, p.t.chain)
 	p.r.lacking(p.t, u)
 	return u
 }

@@ -24,6 +24,7 @@ type Report struct {
 	Readings uint64 // readings that the sink committed
 	Missing  uint64 // segments that exist and are not in the sink, all pulls together
 	Sealed   uint64 // proven segments whose epoch is wrapped for other readers
+	Refused  uint64 // readings that the sink cannot hold and that were kept elsewhere (Config.Dead)
 	BadCount int    // len(Bad) unless there are very many
 	Bad      []Bad
 	Forks    []ForkReport
@@ -54,6 +55,7 @@ type ChainReport struct {
 	Verified uint64
 	Readings uint64
 	Sealed   uint64
+	Refused  uint64
 	Err      error // why the pull of this chain ended early, nil if it did not
 }
 
@@ -119,6 +121,7 @@ func (r *run) finish(states map[journal.Chain]*state) Report {
 		out.Verified += c.Verified
 		out.Readings += c.Readings
 		out.Sealed += c.Sealed
+		out.Refused += c.Refused
 		for _, g := range c.Missing {
 			out.Missing += g.Segments()
 		}
@@ -215,6 +218,9 @@ func (c ChainReport) state() string {
 	}
 	if c.Sealed > 0 {
 		out += fmt.Sprintf(", %d sealed for others", c.Sealed)
+	}
+	if c.Refused > 0 {
+		out += fmt.Sprintf(", %d readings refused by the sink", c.Refused)
 	}
 	if c.Err != nil {
 		out += ", stopped"

@@ -16,13 +16,51 @@ import (
 // Sink keeps readings and the marks of what it has. Safe for concurrent use; several programs may write to one
 // database at the same time. collector/sinktest is its contract.
 type Sink interface {
-	// Marks returns where each chain stands. A sink without memory returns none: then every pull begins at seq 0. What it returns must outlive a
+	// Marks returns where each chain stands. A sink without memory returns nil: then every pull begins at seq 0. What others return must outlive a
 	// power cut, because it is what hubs may be told to forget (Config.Signer).
 	Marks(ctx context.Context) (map[journal.Chain]Mark, error)
 	// Write commits a batch, all of it or nothing. It is idempotent on (chain, seq, index): a replay changes nothing.
 	// An error that wraps ErrPoison is a *PoisonError and names the reading; nothing was written then.
 	Write(ctx context.Context, b Batch) error
 	Close() error
+}
+
+// Pinger is a Sink that can say whether it would take a batch now. Every sink that depends on a server or a file should be one.
+type Pinger interface {
+	// Ping reaches the database, broker or file, changes nothing, and returns what a write would fail with.
+	Ping(ctx context.Context) error
+}
+
+// Resetter is a Sink whose checkpoints can be taken back.
+type Resetter interface {
+	// Reset makes the chain begin at seq 0 again. The readings stay: what is pulled again changes nothing that is there.
+	Reset(ctx context.Context, chain journal.Chain) error
+}
+
+// Roster is a Sink that knows which collectors write to it, by its own clock, so that they share the chains and take over from each other.
+type Roster interface {
+	// Present notes that a collector is here, and returns all that were within the time given, itself included, in any order.
+	Present(ctx context.Context, collector string, within time.Duration) (here []string, err error)
+	// Absent takes a collector off the list.
+	Absent(ctx context.Context, collector string) error
+}
+
+// Wrapper is a Sink that hands on to another one.
+type Wrapper interface{ Unwrap() Sink }
+
+// As returns the sink, or one that it wraps, as a T.
+func As[T any](s Sink) (t T, ok bool) {
+	for s != nil {
+		if t, ok = s.(T); ok {
+			return t, true
+		}
+		w, wraps := s.(Wrapper)
+		if !wraps {
+			return t, false
+		}
+		s = w.Unwrap()
+	}
+	return t, false
 }
 
 // Mark is where a chain stands in a sink: up to Link every segment is either written or counted in a gap. Gaps may
@@ -99,6 +137,8 @@ type Batch struct {
 	Notes    []Note
 	Forks    []Fork
 	Received time.Time
+
+	Secondary bool // some units are secondary ones (RFC 8798), for an export: package shape
 }
 
 // PoisonError names the reading that a sink cannot hold. It wraps ErrPoison and the cause.
@@ -123,17 +163,26 @@ const maxTime = 253402300799999
 // says whether the sink can hold a NUL character in a text. Every sink calls it before it writes.
 func (b *Batch) Check(nulText bool) error {
 	for i := range b.Readings {
-		r := &b.Readings[i]
-		err := r.Validate()
-		if err == nil && !nulText && strings.ContainsRune(r.Text, 0) {
-			err = fmt.Errorf("%s: text holds a NUL character, which this database cannot store", r.Name())
+		r := b.Readings[i]
+		if b.Secondary {
+			r.Unit = ""
 		}
-		if err == nil && (r.At.Wall > maxTime || r.At.Mono > maxTime) {
-			err = fmt.Errorf("%s: time %d ms since boot, %d ms since 1970 is after the year 9999", r.Name(), r.At.Mono, r.At.Wall)
-		}
-		if err != nil {
+		if err := checkRow(&r, nulText); err != nil {
 			return &PoisonError{Chain: b.Chain, Seq: r.Seq, Index: r.Index, Err: err}
 		}
+	}
+	return nil
+}
+
+func checkRow(r *Row, nulText bool) error {
+	if err := r.Validate(); err != nil {
+		return err
+	}
+	if !nulText && strings.ContainsRune(r.Text, 0) {
+		return fmt.Errorf("%s: text holds a NUL character, which this database cannot store", r.Name())
+	}
+	if r.At.Wall > maxTime || r.At.Mono > maxTime {
+		return fmt.Errorf("%s: time %d ms since boot, %d ms since 1970 is after the year 9999", r.Name(), r.At.Mono, r.At.Wall)
 	}
 	return nil
 }
@@ -156,6 +205,25 @@ func (b *Batch) Boots() []journal.BootID {
 		if n.Clock != nil {
 			add(n.Clock.Boot)
 		}
+	}
+	return out
+}
+
+// Series is one quantity of one sensor.
+type Series struct{ Sensor, Name, Unit string }
+
+// Series returns what the batch's readings measure, each once.
+func (b *Batch) Series() []Series {
+	var out []Series
+	seen := map[Series]bool{}
+	for i := range b.Readings {
+		r := &b.Readings[i]
+		s := Series{r.Sensor, r.Quantity.Name, r.Unit}
+		if n := len(out); n > 0 && out[n-1] == s || seen[s] {
+			continue
+		}
+		seen[s] = true
+		out = append(out, s)
 	}
 	return out
 }

@@ -5,9 +5,12 @@ package collector_test
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/collector"
@@ -173,6 +176,64 @@ func TestPullSetsPoisonAside(t *testing.T) {
 		t.Errorf("report: %s", r)
 	}
 	same(t, stored(t, s), w.made)
+}
+
+// TestDeadLettersOfADatabase: with a dead-letter file the reading alone is missing, and nothing is a gap.
+func TestDeadLettersOfADatabase(t *testing.T) {
+	s := sinktest.Postgres(t)
+	w := newWorld(2, 1)
+	d := w.device(0)
+	d.epoch(nil)
+	d.readings(3, 2)
+	good, nul := d.reading(), d.reading()
+	nul.Sample = edge.Sample{Quantity: edge.Quantity{Name: "log", Kind: edge.Text}, Text: "a\x00b"}
+	seg := d.keep(d.wr.Readings(d.boot, []edge.Reading{good, nul}))
+	w.made[key(seg.Chain, seg.Seq, 0, good)] = true
+	d.readings(3, 2)
+	w.publish(d.all...)
+	path := filepath.Join(t.TempDir(), "collect.postgres.dead.jsonl")
+	r, err := w.collector(t, s.Sink, func(c *collector.Config) { c.Dead = collector.NewDeadLetters(path) }).Pull(t.Context())
+	if err != nil || r.Missing != 0 || r.Refused != 1 || len(s.Gaps(t)) != 0 {
+		t.Errorf("%v, report: %s", err, r)
+	}
+	same(t, stored(t, s), w.made)
+	if text := string(must(os.ReadFile(path))); !strings.Contains(text, `"index":1`) || strings.Count(text, "\n") != 1 {
+		t.Errorf("the file says %s", text)
+	}
+}
+
+// TestClockJumps: the device's clock jumps back by decades and forward by centuries, and so does the collector's: everything arrives, in the order of seq, with the
+// times that were signed.
+func TestClockJumps(t *testing.T) {
+	for name, fresh := range databases() {
+		t.Run(name, func(t *testing.T) {
+			s := fresh(t)
+			w := newWorld(2, 1)
+			d := w.device(0)
+			d.epoch(nil)
+			for _, wall := range []int64{1_700_000_000_000, 1, 8_000_000_000_000, 0, 1_700_000_000_500} {
+				d.wall = wall
+				d.readings(3, 4)
+			}
+			w.publish(d.all...)
+			if r := w.pull(t, s.Sink); !r.Complete() || r.Refused != 0 {
+				t.Fatalf("report: %s", r)
+			}
+			b := collector.Batch{Chain: sinktest.Chain(1, 1), Mark: &journal.Link{}, Readings: sinktest.Rows(0, 0, 2), Received: time.UnixMilli(1)}
+			if err := s.Sink.Write(t.Context(), b); err != nil { // it is 1970 here
+				t.Error(err)
+			}
+			rows := s.Readings(t)
+			for i, r := range rows[1:] {
+				if rows[i].Chain == r.Chain && rows[i].Mono >= r.Mono && r.Chain == d.chain().String() {
+					t.Errorf("%+v stands after %+v", r, rows[i])
+				}
+			}
+			if len(rows) != 15*4+2 {
+				t.Errorf("%d readings", len(rows))
+			}
+		})
+	}
 }
 
 // TestPullErrors: what ends a run, and what the report says then.

@@ -34,6 +34,7 @@ const (
 type marker struct {
 	c   *Collector
 	src MarkSource // nil: nobody is told
+	all *agreement // with other sinks
 
 	mu    sync.Mutex
 	round uint64
@@ -55,19 +56,39 @@ func newMarker(c *Collector) *marker {
 	return m
 }
 
+// silence ends what hubs are told of this sink, and lets those beside it speak without it.
+func (m *marker) silence() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.src = nil
+	if m.all != nil {
+		m.all.leave(m.c)
+	}
+}
+
+// source returns whom to tell, nil for nobody.
+func (m *marker) source() MarkSource {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.src
+}
+
 // note takes down which chains have moved since it was called last, after a start all; true if some hub has not been told everything.
 func (m *marker) note(now time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.src == nil {
 		return false
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	next := m.round + 1
 	for chain, st := range m.c.states {
 		if chain.Stream == journal.RewrapStream || !m.c.wanted(chain) {
 			continue
 		}
 		link, ok := m.c.safe(chain, st, now)
+		if ok && m.all != nil {
+			link, ok = m.all.say(m.c, chain, link)
+		}
 		if old, known := m.marks[chain]; ok && (!known || link.Seq > old.link.Seq) {
 			m.marks[chain], m.round = marked{link, next}, next
 		}
@@ -120,7 +141,8 @@ func (c *Collector) givenUp(chain journal.Chain, st *state, g Gap, now time.Time
 
 // tell sends to each hub that up lets through what it has not been told. What fails is told with what comes next.
 func (m *marker) tell(ctx context.Context, up func(edge.ID) bool) {
-	if m.src == nil {
+	src := m.source()
+	if src == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, markLimit)
@@ -152,7 +174,7 @@ func (m *marker) tell(ctx context.Context, up func(edge.ID) bool) {
 		list := records[m.told[hubs[i]]]
 		m.mu.Unlock()
 		for _, signed := range list {
-			if err := m.src.Mark(ctx, hubs[i], signed); err != nil {
+			if err := src.Mark(ctx, hubs[i], signed); err != nil {
 				m.c.log.Info("hub was not told what the sink has", "hub", hubs[i].Short(), "err", err)
 				return
 			}

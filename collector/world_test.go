@@ -34,6 +34,7 @@ type world struct {
 	down     map[edge.ID]error
 	heads    map[journal.Chain][]byte
 	follows  map[edge.ID]chan transport.Held
+	crowd    map[edge.ID][]chan transport.Held // those who follow beside others: crowded
 	fetches  int
 	made     map[string]bool // what the devices sealed for the reader: chain seq idx value
 	lies     map[edge.ID]uint64
@@ -85,6 +86,9 @@ func (w *world) put(hub edge.ID, chain journal.Chain, seq uint64, raw []byte) {
 	}
 	w.stores[hub][chain][seq] = raw
 	if f := w.follows[hub]; f != nil {
+		f <- transport.Held{Chain: chain, Spans: []transport.Span{{First: seq, Last: seq}}}
+	}
+	for _, f := range w.crowd[hub] {
 		f <- transport.Held{Chain: chain, Spans: []transport.Span{{First: seq, Last: seq}}}
 	}
 }

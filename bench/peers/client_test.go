@@ -24,6 +24,7 @@ type client struct {
 	tasks   *json.Encoder
 	results *json.Decoder
 	servers []int
+	tree    int // the server whose processes come and go below it; 0 = none
 }
 
 // startClient starts this program again as a client and waits until it is connected.
@@ -86,7 +87,7 @@ func (c *client) finish() (r run) {
 
 func (c *client) do(t load.Task) run {
 	c.b.Helper()
-	began := cpuOf(c.b, c.servers)
+	began := cpuOf(c.b, c.servers) + cpuBelow(c.b, c.tree)
 	for _, pid := range c.servers {
 		_ = os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0)
 	}
@@ -96,7 +97,7 @@ func (c *client) do(t load.Task) run {
 	if r.Error != "" {
 		c.b.Fatalf("%+v: %s", t, r.Error)
 	}
-	r.servers = cpuOf(c.b, c.servers) - began
+	r.servers = cpuOf(c.b, c.servers) + cpuBelow(c.b, c.tree) - began
 	for _, pid := range c.servers {
 		r.peaks += memory(c.b, pid, "VmHWM")
 	}

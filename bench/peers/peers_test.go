@@ -62,6 +62,7 @@ func BenchmarkPeers(b *testing.B) {
 		{"card", benchCard},
 		{"command", benchCommand},
 		{"live", benchLive},
+		{"sinks", benchSinks},
 		{"idle", benchIdle},
 		{"binary", benchBinary},
 	} {

@@ -14,7 +14,6 @@ import (
 
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/cmd/internal/cli"
-	"github.com/streembit/edge/collector"
 	"github.com/streembit/edge/fleet"
 	"github.com/streembit/edge/journal"
 	"github.com/streembit/edge/transport"
@@ -30,9 +29,9 @@ type client struct {
 	node   *p2p.Node
 	log    *slog.Logger
 
-	mu    sync.Mutex           // held while the bundle is written
-	lost  bool                 // it cannot be
-	pulls *collector.Collector // is told when the fleet changes; nil: nobody is
+	mu    sync.Mutex                  // held while the bundle is written
+	lost  bool                        // it cannot be
+	pulls interface{ FleetChanged() } // is told when the fleet changes; nil: nobody is
 }
 
 // joinWait bounds how long a client looks for the first hub.

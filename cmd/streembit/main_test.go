@@ -5,6 +5,7 @@ package main
 import (
 	"flag"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -23,12 +24,17 @@ func TestMain(m *testing.M) {
 
 // TestTranscripts runs testdata/*.txt: what a person types and sees. "exits N command" checks the exit code.
 func TestTranscripts(t *testing.T) {
+	old, err := filepath.Abs("../../collector/sqlite/testdata/v1.db") // of two devices, with gaps
+	if err != nil {
+		t.Fatal(err)
+	}
 	update := flag.Lookup("test.run") != nil && os.Getenv("UPDATE_SCRIPTS") != ""
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata", RequireExplicitExec: true, RequireUniqueNames: true, UpdateScripts: update,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("HOME", e.WorkDir)
 			e.Setenv("XDG_CONFIG_HOME", e.WorkDir+"/config")
+			e.Setenv("OLD_DATABASE", old)
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "setid": setID, "hub": startHub, "addr": setAddr, "publish": publish,

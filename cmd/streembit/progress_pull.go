@@ -28,7 +28,7 @@ func pullOnce(ctx context.Context, c *collector.Collector, show *progress) (coll
 }
 
 // showPull keeps a progress line until the returned function is called.
-func showPull(show *progress, c *collector.Collector, label string) (stop func()) {
+func showPull(show *progress, c interface{ Progress() collector.Progress }, label string) (stop func()) {
 	done, ended := make(chan struct{}), make(chan struct{})
 	began := time.Now()
 	go func() {

@@ -8,6 +8,13 @@ import (
 	"github.com/streembit/edge/collector"
 )
 
+// sinkReport is the JSON of what became of one of several sinks.
+type sinkReport struct {
+	Name  string `json:"name"`
+	Error string `json:"error,omitempty"`
+	pullReport
+}
+
 // pullReport is the JSON of a collector.Report.
 type pullReport struct {
 	Seconds  float64       `json:"seconds"`
@@ -16,6 +23,7 @@ type pullReport struct {
 	Readings uint64        `json:"readings"` // committed by the sink
 	Missing  uint64        `json:"missing"`  // segments
 	Sealed   uint64        `json:"sealed"`   // segments for other readers
+	Refused  uint64        `json:"refused"`  // readings that the sink cannot hold: in the dead-letter file
 	Bad      []string      `json:"bad,omitempty"`
 	BadCount int           `json:"bad_count"`
 	Forks    []string      `json:"forks,omitempty"`
@@ -51,7 +59,7 @@ type hubReport struct {
 
 func viewReport(r collector.Report) pullReport {
 	v := pullReport{Seconds: r.Took.Seconds(), Segments: r.Segments, Verified: r.Verified, Readings: r.Readings, Missing: r.Missing,
-		Sealed: r.Sealed, BadCount: r.BadCount, Chains: []chainReport{}, Hubs: []hubReport{}}
+		Sealed: r.Sealed, Refused: r.Refused, BadCount: r.BadCount, Chains: []chainReport{}, Hubs: []hubReport{}}
 	for _, b := range r.Bad {
 		v.Bad = append(v.Bad, b.String())
 	}

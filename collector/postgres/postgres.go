@@ -20,16 +20,15 @@ import (
 // DefaultSchema is where the tables are unless Open is told otherwise.
 const DefaultSchema = "streembit"
 
-// width is how many connections a sink has at most: the collector writes as many chains at a time.
-const width = 4
-
-// createLock is the advisory lock under which tables are made, so that collectors may start together ("strmbit1").
-const createLock = 0x7374726d62697431
+// width is how many connections a sink has at most: the collector writes all but one as many chains at a time, and one says that it is there.
+const width = 5
 
 // Sink writes to one schema of one database. It is a collector.Sink; several collectors may share the schema.
 type Sink struct {
 	pool   *pgxpool.Pool
 	schema string
+	writes chan struct{} // a place for each write at a time
+	timed  bool          // table reading is cut by time (hypertable or partitions), in column "at"
 }
 
 // Open connects to the database that dsn names (a URL or key=value form, as libpq reads it) and makes the schema and
@@ -55,10 +54,10 @@ func Open(ctx context.Context, dsn, schema string) (*Sink, error) {
 	if err != nil {
 		return nil, fmt.Errorf("postgres: reading the address of the database: %w", err)
 	}
-	s := &Sink{pool: pool, schema: schema}
-	if err := s.tx(ctx, s.prepare); err != nil {
+	s := &Sink{pool: pool, schema: schema, writes: make(chan struct{}, width-1)}
+	if err := s.prepare(ctx); err != nil {
 		pool.Close()
-		return nil, fmt.Errorf("postgres: preparing schema %s: %w", schema, err)
+		return nil, fmt.Errorf("postgres: preparing schema %s: %w", schema, plain(err))
 	}
 	return s, nil
 }
@@ -70,31 +69,6 @@ const incoming = `CREATE TEMPORARY TABLE incoming (
 
 func (s *Sink) tx(ctx context.Context, do func(context.Context, pgx.Tx) error) error {
 	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return do(ctx, tx) })
-}
-
-func (s *Sink) prepare(ctx context.Context, tx pgx.Tx) error {
-	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, int64(createLock)); err != nil {
-		return err
-	}
-	var there bool
-	err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM information_schema.tables WHERE table_schema = $1 AND table_name = 'schema_version')`,
-		s.schema).Scan(&there)
-	if err != nil {
-		return err
-	}
-	if !there {
-		name := pgx.Identifier{s.schema}.Sanitize()
-		_, err := tx.Exec(ctx, `CREATE SCHEMA IF NOT EXISTS `+name+`;`+tables)
-		return err
-	}
-	var v int
-	if err := tx.QueryRow(ctx, `SELECT max(version) FROM schema_version`).Scan(&v); err != nil {
-		return err
-	}
-	if v != version {
-		return fmt.Errorf("the tables are of version %d, this program knows %d: update it or use another schema", v, version)
-	}
-	return nil
 }
 
 // Close closes the connections.
@@ -126,7 +100,7 @@ func (s *Sink) Marks(ctx context.Context) (map[journal.Chain]collector.Mark, err
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("postgres: reading checkpoints: %w", err)
+		return nil, fmt.Errorf("postgres: reading checkpoints: %w", plain(err))
 	}
 	return marks, nil
 }

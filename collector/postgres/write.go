@@ -21,9 +21,15 @@ func (s *Sink) Write(ctx context.Context, b collector.Batch) error {
 	if err := b.Check(false); err != nil {
 		return fmt.Errorf("postgres: %w", err)
 	}
+	select {
+	case s.writes <- struct{}{}:
+		defer func() { <-s.writes }()
+	case <-ctx.Done():
+		return fmt.Errorf("postgres: writing: %w", ctx.Err())
+	}
 	err := s.tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		w := writer{tx: tx, b: &b, device: b.Chain.Device.String()}
-		for _, step := range []func(context.Context) error{w.names, w.place, w.readings, w.notes, w.forks, w.restamp, w.explain} {
+		w := writer{tx: tx, b: &b, timed: s.timed, device: b.Chain.Device.String()}
+		for _, step := range []func(context.Context) error{w.names, w.place, w.readings, w.series, w.notes, w.forks, w.restamp, w.explain} {
 			if err := step(ctx); err != nil {
 				return err
 			}
@@ -31,7 +37,7 @@ func (s *Sink) Write(ctx context.Context, b collector.Batch) error {
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("postgres: writing %d-%d of %s: %w", b.From, b.To, b.Chain, err)
+		return fmt.Errorf("postgres: writing %d-%d of %s: %w", b.From, b.To, b.Chain, plain(err))
 	}
 	return nil
 }
@@ -41,7 +47,9 @@ type writer struct {
 	tx     pgx.Tx
 	b      *collector.Batch
 	device string
+	timed  bool
 	chain  int64
+	fresh  bool // no segment of the batch was written before
 }
 
 func (w *writer) exec(ctx context.Context, query string, args ...any) error {
@@ -83,6 +91,7 @@ func (w *writer) place(ctx context.Context) error {
 	case !errors.Is(err, pgx.ErrNoRows):
 		return err
 	}
+	w.fresh = stored == nil || w.b.From > stored.Seq
 	move, err := w.b.Advance(stored)
 	if err != nil {
 		return err
@@ -134,9 +143,39 @@ func (w *writer) readings(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if w.timed {
+		return w.readingsByTime(ctx)
+	}
 	return w.exec(ctx, `INSERT INTO reading (device, sensor, name, unit, ts, v, vs, vb, chain, seq, idx, boot, mono_ms, clock, recv)
 		SELECT $1, sensor, name, unit, ts, v, vs, vb, $2::bigint, seq, idx, boot, mono_ms, clock, $3::timestamptz FROM pg_temp.incoming
 		ON CONFLICT DO NOTHING`, w.device, w.chain, w.b.Received)
+}
+
+// readingsByTime is for a table that is cut by time: it cannot have a unique key without the time. The lock on the chain keeps other writers away, so
+// it is enough to look whether the reading is there; and not even that for segments after the checkpoint.
+func (w *writer) readingsByTime(ctx context.Context) error {
+	const insert = `INSERT INTO reading (device, sensor, name, unit, ts, v, vs, vb, chain, seq, idx, boot, mono_ms, clock, recv, at)
+		SELECT $1, sensor, name, unit, ts, v, vs, vb, $2::bigint, seq, idx, boot, mono_ms, clock, $3::timestamptz, coalesce(ts, $3::timestamptz)
+		FROM pg_temp.incoming i`
+	const absent = ` WHERE NOT EXISTS (SELECT FROM reading r WHERE r.chain = $2::bigint AND r.seq = i.seq AND r.idx = i.idx)`
+	if w.fresh {
+		return w.exec(ctx, insert, w.device, w.chain, w.b.Received)
+	}
+	return w.exec(ctx, insert+absent, w.device, w.chain, w.b.Received)
+}
+
+// series notes what the device measures.
+func (w *writer) series(ctx context.Context) error {
+	all := w.b.Series()
+	if len(all) == 0 {
+		return nil
+	}
+	var sensors, names, units []string
+	for _, s := range all {
+		sensors, names, units = append(sensors, s.Sensor), append(names, s.Name), append(units, s.Unit)
+	}
+	return w.exec(ctx, `INSERT INTO series (device, sensor, name, unit) SELECT $1, * FROM unnest($2::text[], $3::text[], $4::text[])
+		ON CONFLICT DO NOTHING`, w.device, sensors, names, units)
 }
 
 // source hands rows to COPY; it is a pgx.CopyFromSource.

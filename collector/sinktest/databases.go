@@ -7,9 +7,12 @@ package sinktest
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -121,11 +124,47 @@ func PostgresDSN(t testing.TB) string {
 	return ""
 }
 
+// NewDatabase makes a database on the server of PostgresDSN, which is dropped when the test ends, and returns its address.
+func NewDatabase(t testing.TB) string {
+	t.Helper()
+	dsn := PostgresDSN(t)
+	name := "streembit_test_" + strings.ToLower(rand.Text()[:10])
+	admin := func(query string) {
+		t.Helper()
+		ctx := context.WithoutCancel(t.Context())
+		conn, err := pgx.Connect(ctx, dsn)
+		if err == nil {
+			_, err = conn.Exec(ctx, query)
+			err = errors.Join(err, conn.Close(ctx))
+		}
+		if err != nil {
+			t.Errorf("%s: %v", query, err)
+		}
+	}
+	admin("CREATE DATABASE " + name)
+	t.Cleanup(func() { admin("DROP DATABASE " + name + " WITH (FORCE)") })
+	u, err := url.Parse(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Path = "/" + name
+	return u.String()
+}
+
 // Postgres opens a sink on a schema of its own, which is dropped when the test ends. Where is the schema's name.
 func Postgres(t testing.TB) Subject {
 	t.Helper()
-	dsn := PostgresDSN(t)
-	schema := "Streembit test " + rand.Text()[:12]
+	return postgresAt(t, PostgresDSN(t), "Streembit test "+rand.Text()[:12], true)
+}
+
+// PostgresAt opens a sink on a schema of a server, which stays when the test ends.
+func PostgresAt(t testing.TB, dsn, schema string) Subject {
+	t.Helper()
+	return postgresAt(t, dsn, schema, false)
+}
+
+func postgresAt(t testing.TB, dsn, schema string, drop bool) Subject {
+	t.Helper()
 	open := func(t testing.TB) *postgres.Sink {
 		t.Helper()
 		s, err := postgres.Open(t.Context(), dsn, schema)
@@ -136,8 +175,10 @@ func Postgres(t testing.TB) Subject {
 	}
 	sink := open(t)
 	t.Cleanup(func() {
-		if err := sink.Drop(context.Background()); err != nil {
-			t.Error(err)
+		if drop {
+			if err := sink.Drop(context.Background()); err != nil {
+				t.Error(err)
+			}
 		}
 		_ = sink.Close() // never fails
 	})

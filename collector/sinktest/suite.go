@@ -292,6 +292,7 @@ func poison(t *testing.T, s Subject) {
 		"not a number": func(r *edge.Reading) { r.Value = math.NaN() },
 		"infinite":     func(r *edge.Reading) { r.Value = math.Inf(1) },
 		"not UTF-8":    func(r *edge.Reading) { r.Kind, r.Value, r.Text = edge.Text, 0, "\xff" },
+		"unknown unit": func(r *edge.Reading) { r.Unit = "furlong" },
 		"bad name":     func(r *edge.Reading) { r.Sensor = "a b" },
 		"year 300000":  func(r *edge.Reading) { r.At.Wall = 1 << 53 },
 	}

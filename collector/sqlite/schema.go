@@ -2,59 +2,123 @@
 
 package sqlite
 
-// version is the version of the schema that this package makes and knows.
-const version = 1
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
 
-// schema: times are integer milliseconds since 1970 UTC; the views show them as text. A reading is stored in the order
+	"github.com/pressly/goose/v3/database"
+	lib "modernc.org/sqlite"
+	codes "modernc.org/sqlite/lib"
+
+	"github.com/streembit/edge/collector/migrate"
+	"github.com/streembit/edge/internal/nap"
+	"github.com/streembit/edge/journal"
+)
+
+// migrations: times are integer milliseconds since 1970 UTC; the views show them as text. A reading is stored in the order
 // of its place (WITHOUT ROWID), so a chain's rows lie together and a replay finds them at once.
-const schema = `
-CREATE TABLE schema_version (version INTEGER NOT NULL);
-INSERT INTO schema_version VALUES (1);
-CREATE TABLE device (id TEXT PRIMARY KEY, name TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE chain (
-  id INTEGER PRIMARY KEY, fleet TEXT NOT NULL, device TEXT NOT NULL REFERENCES device(id), stream TEXT NOT NULL,
-  incarnation TEXT NOT NULL, UNIQUE (device, stream, incarnation, fleet));
-CREATE TABLE checkpoint (
-  chain INTEGER PRIMARY KEY REFERENCES chain(id), seq INTEGER NOT NULL, hash BLOB NOT NULL, updated INTEGER NOT NULL);
-CREATE TABLE reading (
-  device TEXT NOT NULL, sensor TEXT NOT NULL, name TEXT NOT NULL, unit TEXT NOT NULL,
-  ts INTEGER,                      -- ms since 1970 UTC; NULL while clock = 'unsynced'
-  v REAL, vs TEXT, vb INTEGER,     -- exactly one is set
-  chain INTEGER NOT NULL REFERENCES chain(id), seq INTEGER NOT NULL, idx INTEGER NOT NULL,
-  boot TEXT NOT NULL, mono_ms INTEGER NOT NULL,  -- ms since that boot: the time as it was signed
-  clock TEXT NOT NULL CHECK (clock IN ('synced', 'unsynced', 'restamped')),
-  recv INTEGER NOT NULL,           -- ms since 1970 UTC, by the collector's clock
-  PRIMARY KEY (chain, seq, idx)) WITHOUT ROWID;
-CREATE INDEX reading_series ON reading (device, sensor, name, ts);
-CREATE INDEX reading_unsynced ON reading (device, boot) WHERE clock = 'unsynced';
-CREATE TABLE gap (
-  chain INTEGER NOT NULL REFERENCES chain(id), first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL,
-  reason TEXT NOT NULL,            -- why the collector did not get it
-  explained TEXT NOT NULL,         -- what the device says about it, '' for nothing
-  found INTEGER NOT NULL, closed INTEGER,        -- NULL while it is open
-  prev_hash BLOB NOT NULL, last_hash BLOB NOT NULL);
-CREATE UNIQUE INDEX gap_open ON gap (chain, first_seq) WHERE closed IS NULL;
-CREATE TABLE fork (
-  chain INTEGER NOT NULL REFERENCES chain(id), seq INTEGER NOT NULL, a BLOB NOT NULL, b BLOB NOT NULL,
-  found INTEGER NOT NULL, PRIMARY KEY (chain, seq)) WITHOUT ROWID;
-CREATE TABLE note (
-  chain INTEGER NOT NULL REFERENCES chain(id), seq INTEGER NOT NULL,
-  kind TEXT NOT NULL CHECK (kind IN ('clock', 'gap', 'continues')),
-  boot TEXT, mono_ms INTEGER, wall INTEGER,      -- clock: that boot's mono_ms was wall
-  reason TEXT, incarnation TEXT, first_seq INTEGER, last_seq INTEGER, segments INTEGER, readings INTEGER,
-  hash BLOB,                                     -- continues: of last_seq of incarnation
-  PRIMARY KEY (chain, seq)) WITHOUT ROWID;
-CREATE VIEW readings AS
-  SELECT strftime('%Y-%m-%d %H:%M:%f', r.ts / 1000.0, 'unixepoch') AS time, d.name AS device_name, r.sensor, r.name,
-         coalesce(r.v, r.vs, r.vb) AS value, r.unit, c.stream, r.seq, r.idx, r.clock, r.device
-  FROM reading r JOIN device d ON d.id = r.device JOIN chain c ON c.id = r.chain;
-CREATE VIEW latest AS
-  SELECT d.name AS device_name, r.sensor, r.name, coalesce(r.v, r.vs, r.vb) AS value, r.unit,
-         strftime('%Y-%m-%d %H:%M:%f', max(coalesce(r.ts, r.recv)) / 1000.0, 'unixepoch') AS time, r.clock, r.device
-  FROM reading r JOIN device d ON d.id = r.device GROUP BY r.device, r.sensor, r.name;
-CREATE VIEW hourly AS
-  SELECT d.name AS device_name, r.sensor, r.name, strftime('%Y-%m-%d %H:00', r.ts / 1000, 'unixepoch') AS hour,
-         count(*) AS n, avg(r.v) AS mean, min(r.v) AS low, max(r.v) AS high, r.unit, r.device
-  FROM reading r JOIN device d ON d.id = r.device WHERE r.v IS NOT NULL AND r.ts IS NOT NULL
-  GROUP BY r.device, r.sensor, r.name, r.ts / 3600000;
-`
+//
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// columns are what Write needs of the tables. Somebody may have changed them by hand.
+const columns = `SELECT 1 FROM (SELECT id, name FROM device), (SELECT id, fleet, device, stream, incarnation FROM chain),
+	(SELECT chain, seq, hash, updated FROM checkpoint),
+	(SELECT device, sensor, name, unit, ts, v, vs, vb, chain, seq, idx, boot, mono_ms, clock, recv FROM reading),
+	(SELECT chain, first_seq, last_seq, reason, explained, found, closed, prev_hash, last_hash FROM gap),
+	(SELECT chain, seq, a, b, found FROM fork),
+	(SELECT chain, seq, kind, boot, mono_ms, wall, reason, incarnation, first_seq, last_seq, segments, readings, hash FROM note),
+	(SELECT device, sensor, name, unit FROM series) LIMIT 0`
+
+// tries is how often tables are brought up to date: of several programs that start together, all but one fail each time.
+const tries = 6
+
+// prepare brings the tables up to date.
+func (s *Sink) prepare(ctx context.Context) error {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return err
+	}
+	steps := migrate.Steps{Dialect: database.DialectSQLite3, Files: files, Exists: `SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = ?`}
+	for n := 1; ; n++ {
+		err = steps.Up(ctx, s.db)
+		if err == nil || errors.Is(err, migrate.ErrNewer) || n == tries || !nap.For(ctx, time.Duration(n)*50*time.Millisecond) {
+			break
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return s.checkTables(ctx)
+}
+
+// checkTables finds out whether all columns are there.
+func (s *Sink) checkTables(ctx context.Context) error {
+	rows, err := s.db.QueryContext(ctx, columns)
+	if err != nil {
+		return err
+	}
+	return errors.Join(rows.Err(), rows.Close())
+}
+
+// Ping implements collector.Pinger: the file can be written and its tables are as they must be.
+func (s *Sink) Ping(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := s.checkTables(ctx)
+	if err == nil {
+		_, err = s.db.ExecContext(ctx, `BEGIN IMMEDIATE; ROLLBACK`)
+	}
+	if err != nil {
+		return fmt.Errorf("sqlite: trying %s: %w", s.path, plain(err))
+	}
+	return nil
+}
+
+// Reset implements collector.Resetter.
+func (s *Sink) Reset(ctx context.Context, c journal.Chain) error {
+	const chain = `(SELECT id FROM chain WHERE fleet = ? AND device = ? AND stream = ? AND incarnation = ?)`
+	place := []any{c.Fleet.String(), c.Device.String(), c.Stream, c.Incarnation.String()}
+	err := s.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM gap WHERE closed IS NULL AND chain = `+chain, place...); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, `DELETE FROM checkpoint WHERE chain = `+chain, place...)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("sqlite: resetting %s: %w", c, plain(err))
+	}
+	return nil
+}
+
+// plain adds to an error of SQLite what to do about it.
+func plain(err error) error {
+	e, ok := errors.AsType[*lib.Error](err)
+	if !ok {
+		return err
+	}
+	hint := ""
+	switch e.Code() & 0xff {
+	case codes.SQLITE_FULL:
+		hint = "the disk or the quota is full: make room, nothing is lost, what is missing is pulled then"
+	case codes.SQLITE_READONLY, codes.SQLITE_CANTOPEN, codes.SQLITE_PERM:
+		hint = "the file or its folder cannot be written: check who owns them, and that the folder exists"
+	case codes.SQLITE_IOERR:
+		hint = "the disk failed, or is full: look at it (df, dmesg)"
+	case codes.SQLITE_CORRUPT, codes.SQLITE_NOTADB:
+		hint = "it is no SQLite database or is damaged: move it away, and a new one is filled from what the hubs hold"
+	case codes.SQLITE_BUSY:
+		hint = "another program keeps it locked: close it"
+	case codes.SQLITE_ERROR, codes.SQLITE_CONSTRAINT, codes.SQLITE_MISMATCH:
+		hint = "if the tables were changed by hand, put them back, or name another file"
+	default:
+		return err
+	}
+	return fmt.Errorf("%w (%s)", err, hint)
+}

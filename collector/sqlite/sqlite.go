@@ -27,6 +27,8 @@ import (
 type Sink struct {
 	db *sql.DB
 	mu sync.Mutex // one writer: SQLite has one anyway, and waiting here is fair
+
+	path string
 }
 
 // Open opens or creates the file and its tables. Close it.
@@ -35,9 +37,9 @@ func Open(ctx context.Context, path string) (*Sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Sink{db: db}
-	if err := s.write(ctx, prepare); err != nil {
-		return nil, errors.Join(fmt.Errorf("sqlite: opening %s: %w", path, err), db.Close())
+	s := &Sink{db: db, path: path}
+	if err := s.prepare(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("sqlite: opening %s: %w", path, plain(err)), db.Close())
 	}
 	return s, nil
 }
@@ -57,26 +59,6 @@ func openDB(path, options string) (*sql.DB, error) {
 	}
 	db.SetMaxOpenConns(1)
 	return db, nil
-}
-
-// prepare creates the tables, or checks that they are of a version that this program knows.
-func prepare(ctx context.Context, tx *sql.Tx) error {
-	var there int
-	if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM sqlite_master WHERE name = 'schema_version'`).Scan(&there); err != nil {
-		return err
-	}
-	if there == 0 {
-		_, err := tx.ExecContext(ctx, schema)
-		return err
-	}
-	var v int
-	if err := tx.QueryRowContext(ctx, `SELECT max(version) FROM schema_version`).Scan(&v); err != nil {
-		return err
-	}
-	if v != version {
-		return fmt.Errorf("the tables are of version %d, this program knows %d: update it or use another file", v, version)
-	}
-	return nil
 }
 
 // Close closes the file.

@@ -4,6 +4,7 @@ package sqlite_test
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/collector"
+	"github.com/streembit/edge/collector/migrate"
 	"github.com/streembit/edge/collector/sinktest"
 	"github.com/streembit/edge/collector/sqlite"
 )
@@ -59,13 +61,13 @@ func TestOpenRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.DB().ExecContext(t.Context(), `UPDATE schema_version SET version = 99`); err != nil {
+	if _, err := s.DB().ExecContext(t.Context(), `INSERT INTO migration (version_id, is_applied) VALUES (99, 1)`); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := sqlite.Open(t.Context(), path); err == nil || !strings.Contains(err.Error(), "version 99") {
+	if _, err := sqlite.Open(t.Context(), path); err == nil || !errors.Is(err, migrate.ErrNewer) || !strings.Contains(err.Error(), "version 99") {
 		t.Errorf("newer tables: %v", err)
 	}
 	if _, err := sqlite.Open(t.Context(), filepath.Join(path, "none", "r.db")); err == nil {

@@ -24,7 +24,7 @@ func (s *Sink) Write(ctx context.Context, b collector.Batch) error {
 		return w.run(ctx)
 	})
 	if err != nil {
-		return fmt.Errorf("sqlite: writing %d-%d of %s: %w", b.From, b.To, b.Chain, err)
+		return fmt.Errorf("sqlite: writing %d-%d of %s to %s: %w", b.From, b.To, b.Chain, s.path, plain(err))
 	}
 	return nil
 }
@@ -38,7 +38,7 @@ type writer struct {
 }
 
 func (w *writer) run(ctx context.Context) error {
-	for _, step := range []func(context.Context) error{w.names, w.place, w.readings, w.notes, w.forks, w.restamp, w.explain} {
+	for _, step := range []func(context.Context) error{w.names, w.place, w.readings, w.series, w.notes, w.forks, w.restamp, w.explain} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -123,13 +123,13 @@ func (w *writer) gap(ctx context.Context, g collector.Gap, closed any) error {
 }
 
 const (
-	columns = 15
+	width   = 15
 	perStmt = 100 // rows in one statement: one call into the driver costs as much as several rows
 )
 
 // insertReadings returns the statement for n rows.
 func insertReadings(n int) string {
-	row := "(?" + strings.Repeat(",?", columns-1) + ")"
+	row := "(?" + strings.Repeat(",?", width-1) + ")"
 	return `INSERT INTO reading (device, sensor, name, unit, ts, v, vs, vb, chain, seq, idx, boot, mono_ms, clock, recv) VALUES ` +
 		row + strings.Repeat(","+row, n-1) + ` ON CONFLICT DO NOTHING`
 }
@@ -142,7 +142,7 @@ func (w *writer) readings(ctx context.Context) error {
 			return err
 		}
 		defer stmt.Close()
-		args := make([]any, 0, perStmt*columns)
+		args := make([]any, 0, perStmt*width)
 		for ; len(rows) >= perStmt; rows = rows[perStmt:] {
 			if _, err := stmt.ExecContext(ctx, w.args(args[:0], rows[:perStmt])...); err != nil {
 				return err
@@ -180,6 +180,17 @@ func (w *writer) args(args []any, rows []collector.Row) []any {
 		args = append(args, w.device, r.Sensor, r.Quantity.Name, r.Unit, ts, v, vs, vb, w.chain, r.Seq, r.Index, bootText, r.At.Mono, clock, recv)
 	}
 	return args
+}
+
+// series notes what the device measures.
+func (w *writer) series(ctx context.Context) error {
+	for _, s := range w.b.Series() {
+		err := w.exec(ctx, `INSERT INTO series (device, sensor, name, unit) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING`, w.device, s.Sensor, s.Name, s.Unit)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (w *writer) notes(ctx context.Context) error {

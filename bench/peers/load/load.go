@@ -27,7 +27,7 @@ type Spec struct {
 	States   []string      // folders with a member's key: one, or one for each host of a crowd
 	Fleet    string        // its file
 	Dir      string        // where a device's outbox or an appender's file is
-	Addr     string        // host:port of the peer's server
+	Addr     string        // host:port of the peer's server; of PostgreSQL its DSN
 	CA       string        // certificate file that its TLS is proven with
 	Replicas int           // of a JetStream stream
 	Gather   time.Duration // of a device with a metered uplink, how long segments wait to share their proofs; 0 = not metered
@@ -37,7 +37,7 @@ type Spec struct {
 
 // Task is one measurement.
 type Task struct {
-	Do       string        // publish, fill, pull
+	Do       string        // publish, fill, pull, write
 	Segment  int           // readings a segment (a device only)
 	Readings int           // in all
 	Window   int           // segments or messages in flight
@@ -115,6 +115,10 @@ func open(ctx context.Context, s Spec) (client, error) {
 		return openReader(ctx, s)
 	case "crowd":
 		return openCrowd(ctx, s)
+	case "sqlite", "postgres":
+		return openSink(ctx, s)
+	case "psql":
+		return openCopier(s)
 	case "append":
 		return openAppender(s)
 	case "mqtt":
