@@ -180,7 +180,7 @@ func (s *server) away() error {
 
 // Ping waits for a connection, and says why there is none.
 func (s *server) Ping(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	if err := s.conn.AwaitConnection(ctx); err != nil {
 		return fmt.Errorf("mqtt: %w", s.away())

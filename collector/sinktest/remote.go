@@ -40,7 +40,7 @@ type Remote struct {
 	Got    func(t testing.TB) []Delivered // all that the server has, in the order in which it came where the server knows that
 	Once   bool                           // the server never has a reading twice
 	Order  bool                           // Got is in the order of arrival
-	Holds  bool                           // readings without a time are held back until they have one
+	Holds  bool                           // readings without a time get it as soon as it is proven
 	Refuse func(r *edge.Reading)          // makes a reading that the server does not take; nil if there is none
 	Down   func(t testing.TB)             // called before the server is killed; may be nil
 	Back   func(t testing.TB)             // called after it was started again; may be nil
