@@ -171,3 +171,31 @@ func (s *Store) Keep(ctx context.Context, values map[Series]Value) error {
 	}
 	return nil
 }
+
+// Trouble is what a store knows to be missing or doubtful of a device.
+type Trouble struct {
+	Name    string // the device's, "" if it has none
+	Missing uint64 // segments in open gaps
+	Forks   uint64 // proven forks
+}
+
+// Trouble returns what is missing or doubtful of each device that has readings, by its id.
+func (s *Store) Trouble(ctx context.Context) (map[string]Trouble, error) {
+	rows, err := s.db.QueryContext(ctx, `SELECT d.id, d.name,
+		coalesce((SELECT sum(g.last_seq - g.first_seq + 1) FROM gap g JOIN chain c ON c.id = g.chain WHERE c.device = d.id AND g.closed IS NULL), 0),
+		(SELECT count(*) FROM fork f JOIN chain c ON c.id = f.chain WHERE c.device = d.id) FROM device d`)
+	if err != nil {
+		return nil, fmt.Errorf("delivery: reading gaps: %w", err)
+	}
+	defer rows.Close()
+	out := map[string]Trouble{}
+	for rows.Next() {
+		var id string
+		var t Trouble
+		if err := rows.Scan(&id, &t.Name, &t.Missing, &t.Forks); err != nil {
+			return nil, fmt.Errorf("delivery: reading gaps: %w", err)
+		}
+		out[id] = t
+	}
+	return out, rows.Err()
+}

@@ -120,7 +120,7 @@ func (s *Sink) prepare(b *collector.Batch) []collector.Row {
 
 // Reading is what a JSON line says of a reading, whether it was pulled or watched. Time is missing when the device did not know it.
 type Reading struct {
-	Device   string   `json:"device"`
+	Device   string   `json:"device,omitempty"`
 	Name     string   `json:"device_name,omitempty"`
 	Sensor   string   `json:"sensor"`
 	Quantity string   `json:"name"`
