@@ -21,13 +21,17 @@ const maxWall = math.MaxInt64/1_000_000 - 1
 
 // Lines writes readings in line protocol, times in nanoseconds. The measurement is the quantity; tags are device, device_name, sensor,
 // stream and unit; the field value, text or state holds the value; seq, idx and life (the incarnation's first 8 digits) say which
-// reading it is. A reading whose time is not known has none: a server would give it the time at which it comes.
+// reading it is. A reading whose time is not known has none, so that a server gives it the time at which it comes; it is therefore of the
+// measurement QUANTITY_unsynced, with fields boot and mono_ms, the time since that boot.
 //
 // Two readings of one series with one time would be one point for a database, the later replacing the earlier. Devices' times are whole
 // milliseconds, so the digits below say which reading of the chain it is: a reading always has the same time, and two never share one.
 //
 // The zero value is ready for use.
-type Lines struct{ b []byte }
+type Lines struct {
+	Whole bool // a line end in a text is written \n, for readers that take line by line; InfluxDB keeps that as two characters
+	b     []byte
+}
 
 // Reset forgets what was written.
 func (l *Lines) Reset() { l.b = l.b[:0] }
@@ -40,6 +44,7 @@ func (l *Lines) Bytes() []byte { return l.b }
 var (
 	inTag  = strings.NewReplacer(",", `\,`, "=", `\=`, " ", `\ `)
 	inText = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+	inLine = strings.NewReplacer("\n", `\n`, "\r", `\r`)
 )
 
 // Add writes a line. device is the device's name in the fleet.
@@ -47,7 +52,11 @@ func (l *Lines) Add(c *journal.Chain, device string, r *collector.Row) error {
 	if r.At.Wall > maxWall {
 		return fmt.Errorf("%s: its time, %s, is after the year 2262, the last that line protocol can say", r.Name(), r.At.Time().Format(time.RFC3339))
 	}
-	l.add(r.Quantity.Name, ",device=", c.Device.String())
+	l.add(r.Quantity.Name)
+	if !r.At.Synced() {
+		l.add("_unsynced")
+	}
+	l.add(",device=", c.Device.String())
 	if name := tag(device); name != "" {
 		l.add(",device_name=", inTag.Replace(name))
 	}
@@ -58,7 +67,11 @@ func (l *Lines) Add(c *journal.Chain, device string, r *collector.Row) error {
 	l.add(" idx=", strconv.Itoa(r.Index), `i,life="`, c.Incarnation.String()[:8], `",seq=`, strconv.FormatUint(r.Seq, 10), "i,")
 	switch r.Kind {
 	case edge.Text:
-		l.add(`text="`, inText.Replace(r.Text), `"`)
+		text := inText.Replace(r.Text)
+		if l.Whole {
+			text = inLine.Replace(text)
+		}
+		l.add(`text="`, text, `"`)
 	case edge.State:
 		l.add("state=", strconv.FormatBool(r.Value == 1))
 	default:
@@ -69,6 +82,8 @@ func (l *Lines) Add(c *journal.Chain, device string, r *collector.Row) error {
 		place := (uint64(binary.BigEndian.Uint32(c.Incarnation[:])) + r.Seq%1000*1000 + uint64(r.Index)) % 1_000_000
 		l.add(" ")
 		l.b = strconv.AppendInt(l.b, r.At.Wall*1_000_000+int64(place), 10)
+	} else {
+		l.add(`,boot="`, r.Boot.String(), `",mono_ms=`, strconv.FormatInt(r.At.Mono, 10), "i")
 	}
 	l.add("\n")
 	return nil
