@@ -12,8 +12,6 @@ import (
 
 	"github.com/streembit/edge/cmd/internal/cli"
 	"github.com/streembit/edge/collector"
-	"github.com/streembit/edge/collector/postgres"
-	"github.com/streembit/edge/collector/sqlite"
 	"github.com/streembit/edge/journal"
 )
 
@@ -43,10 +41,12 @@ The config:
   devices = []                                     # names or ids; none = all
 
   [sink]
-  kind = "sqlite"                                  # or "postgres"
+  kind = "sqlite"                                  # or postgres, mysql, mssql, mqtt, nats, influx, webhook, prometheus, stdout
   path = "readings.db"                             # sqlite
-  # dsn = "postgres://me@db.example/readings"      # postgres
-  # schema = "streembit"`,
+  # dsn = "postgres://me@db.example/readings"      # postgres, mysql, mssql
+  # schema = "streembit"
+
+docs/servers.md has a config for each server.`,
 		Example: "  streembit collect run --config collect.toml --once",
 		Args:    cli.Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -125,13 +125,6 @@ func (c *client) collector(devices []string, sink collector.Sink, marks journal.
 	defer c.mu.Unlock()
 	c.pulls = col
 	return col, nil
-}
-
-func openSink(ctx context.Context, c sinkConfig) (collector.Sink, error) {
-	if c.Kind == sinkPostgres {
-		return postgres.Open(ctx, c.DSN, c.Schema)
-	}
-	return sqlite.Open(ctx, c.Path)
 }
 
 // follow writes what arrives until Ctrl-C, which is the usual end. It may take days, so it shows how far it is only where a line can be replaced.

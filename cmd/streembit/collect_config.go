@@ -3,7 +3,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,7 +10,7 @@ import (
 	"github.com/streembit/edge/cmd/internal/cli"
 )
 
-// The sinks of streembit collect.
+// The sinks of streembit collect that other commands know, too; all are in sinks.go.
 const (
 	sinkSQLite   = "sqlite"
 	sinkPostgres = "postgres"
@@ -23,13 +22,6 @@ type collectConfig struct {
 	Devices []string   `toml:"devices"` // names or ids; none = all
 	Once    bool       `toml:"once"`    // end when everything is pulled; otherwise follow
 	Sink    sinkConfig `toml:"sink"`
-}
-
-type sinkConfig struct {
-	Kind   string `toml:"kind"`   // sqlite or postgres
-	Path   string `toml:"path"`   // of the SQLite file
-	DSN    string `toml:"dsn"`    // of PostgreSQL
-	Schema string `toml:"schema"` // in PostgreSQL
 }
 
 // loadCollectConfig reads, completes and checks a config file. Relative paths are relative to the file.
@@ -46,35 +38,12 @@ func loadCollectConfig(path string) (collectConfig, error) {
 	if err != nil {
 		return c, fmt.Errorf("reading config: %w", err)
 	}
-	if err := c.check(); err != nil {
+	if err := c.Sink.check(); err != nil {
 		return c, cli.Try(cli.Usagef("config %s: %w", path, err), "streembit collect run --help")
 	}
-	for _, p := range []*string{&c.State, &c.Sink.Path} {
-		if *p != "" && !filepath.IsAbs(*p) {
-			*p = filepath.Join(base, *p)
-		}
+	c.Sink.resolve(base)
+	if c.State != "" && !filepath.IsAbs(c.State) {
+		c.State = filepath.Join(base, c.State)
 	}
 	return c, nil
-}
-
-func (c *collectConfig) check() error {
-	switch s := c.Sink; s.Kind {
-	case sinkSQLite:
-		if s.Path == "" {
-			return errors.New(`sink.path: name the database file, for example path = "readings.db"`)
-		}
-		if s.DSN != "" || s.Schema != "" {
-			return errors.New(`sink.dsn and sink.schema are for kind = "postgres"`)
-		}
-	case sinkPostgres:
-		if s.DSN == "" {
-			return errors.New(`sink.dsn: name the database, for example dsn = "postgres://collector@db.example/readings"`)
-		}
-		if s.Path != "" {
-			return errors.New(`sink.path is for kind = "sqlite"`)
-		}
-	default:
-		return fmt.Errorf(`sink.kind: %q: want "sqlite" or "postgres"`, s.Kind)
-	}
-	return nil
 }

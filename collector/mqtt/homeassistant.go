@@ -32,7 +32,6 @@ type haDevice struct {
 
 type haOrigin struct {
 	Name string `json:"name"`
-	URL  string `json:"support_url"`
 }
 
 type haTopic struct {
@@ -100,7 +99,7 @@ func binaryClass(quantity string) string {
 func (s *server) discovery(id edge.ID, d *device) ([]byte, error) {
 	out := discovery{
 		Device:       haDevice{Identifiers: []string{"streembit-" + id.String()}, Name: cmp.Or(d.name, id.Short()), Manufacturer: "Streembit", Serial: id.String()},
-		Origin:       haOrigin{Name: "streembit", URL: "https://github.com/streembit/edge"},
+		Origin:       haOrigin{Name: "streembit"},
 		Components:   make(map[string]haComponent, len(d.series)),
 		Availability: []haTopic{{s.statusTopic()}, {s.availabilityTopic(id)}}, Mode: "all", QoS: 1,
 	}
