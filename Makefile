@@ -35,8 +35,9 @@ test: ## all tests under the race detector; the trials of test/chaos without it:
 chaos: ## as root: kill, cut, fill, spoil and replace members, with controls, in the long form (an hour); a table for bench/RESULTS.md
 	CHAOS=long $(GO) test -v -count=1 -timeout 4h ./test/chaos
 
-soak: ## the agent's faults again and again, then SOAK rounds of kills (default 2000, some 40 min)
+soak: ## the agent's faults again and again, 100 kills of each sink's server and collector, then SOAK rounds of kills (default 2000, some 90 min)
 	$(GO) test -race -count=20 -run '^TestSoak$$' ./agent
+	STREEMBIT_SOAK=100 $(GO) test -v -count=1 -timeout 4h -run '^Test(Contract|Remote)$$/killed' ./collector/...
 	CHAOS=long CHAOS_ROUNDS=$(SOAK) $(GO) test -v -count=1 -timeout 24h -run '^TestKill$$' ./test/chaos
 
 lint: ## go vet, staticcheck, gofmt, go mod tidy; golangci-lint where it is installed

@@ -390,3 +390,14 @@ func TestDiscovery(t *testing.T) {
 		}
 	}
 }
+
+func BenchmarkWrite(b *testing.B) {
+	s := sinktest.Mosquitto(b, "allow_anonymous true\n")
+	sink, err := mqtt.Open(b.Context(), mqtt.Config{URL: "mqtt://" + s.Addr, ClientID: "bench"}, filepath.Join(b.TempDir(), "c.db"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer sink.Close()
+	sinktest.WaitFor(b, "the broker", func() error { return sink.Ping(b.Context()) })
+	sinktest.Bench(b, sink)
+}
