@@ -5,6 +5,7 @@ package sinktest
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -47,7 +48,7 @@ func grow(ctx context.Context, s collector.Sink, c journal.Chain, end uint64) (d
 // remoteServerKilled kills the server again and again under load.
 func remoteServerKilled(t *testing.T, r *Remote) {
 	s := r.open(t, t.TempDir())
-	var end, failed stdatomic.Int64
+	var end, failed, wrote stdatomic.Int64
 	end.Store(1 << 40)
 	var wg sync.WaitGroup
 	var ends [killChains]uint64
@@ -57,6 +58,8 @@ func remoteServerKilled(t *testing.T, r *Remote) {
 				done, err := grow(t.Context(), s, Chain(byte(i), 1), uint64(end.Load()))
 				if err != nil {
 					failed.Add(1)
+				} else {
+					wrote.Add(1)
 				}
 				if done {
 					break
@@ -69,6 +72,13 @@ func remoteServerKilled(t *testing.T, r *Remote) {
 		})
 	}
 	for range Rounds() {
+		before := wrote.Load()
+		WaitFor(t, "the load to go on", func() error {
+			if wrote.Load() < before+killChains {
+				return errors.New("no write succeeds")
+			}
+			return nil
+		})
 		time.Sleep(time.Duration(rand.IntN(300)) * time.Millisecond) // when it is killed is left to chance
 		r.kill(t)
 		time.Sleep(time.Duration(rand.IntN(50)) * time.Millisecond)
