@@ -23,11 +23,11 @@ const (
 
 // device is what subscribers have been told of a device.
 type device struct {
-	name     string
-	series   map[delivery.Series]delivery.Value
-	told     bool      // its discovery message is as the series are
-	seen     time.Time // when it took its newest reading
-	statesOf string    // what the availability topic says; "" = nothing yet
+	name   string
+	series map[delivery.Series]delivery.Value
+	told   bool      // its discovery message is as the series are
+	seen   time.Time // when it took its newest reading
+	said   string    // what the availability topic says; "" = nothing yet
 }
 
 func (s *server) statusTopic() string { return s.cfg.Prefix + "/collector/" + s.cfg.ClientID }
@@ -140,7 +140,7 @@ func (s *server) announce(ctx context.Context, id edge.ID) error {
 	if time.Since(d.seen) < s.cfg.Offline {
 		now = online
 	}
-	discover, available := !d.told && s.cfg.Discovery != "", now != d.statesOf
+	discover, available := !d.told && s.cfg.Discovery != "", now != d.said
 	message, err := s.discovery(id, d)
 	s.mu.Unlock()
 	if err != nil {
@@ -158,7 +158,7 @@ func (s *server) announce(ctx context.Context, id edge.ID) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	d.told, d.statesOf = true, now
+	d.told, d.said = true, now
 	return nil
 }
 
@@ -198,7 +198,7 @@ func (s *server) refresh(ctx context.Context, again bool) error {
 	ids := slices.Collect(maps.Keys(s.devices))
 	if again {
 		for _, d := range s.devices {
-			d.told, d.statesOf = false, ""
+			d.told, d.said = false, ""
 		}
 	}
 	s.mu.Unlock()

@@ -19,6 +19,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/streembit/edge/collector/delivery"
+	"github.com/streembit/edge/internal/nap"
 )
 
 // Config says where the server is. URL is required.
@@ -205,7 +206,7 @@ func (s *server) Ping(ctx context.Context) error {
 		if last != nil && !errors.Is(last, errNotYet) {
 			return fmt.Errorf("nats: %w", s.explain(last))
 		}
-		time.Sleep(20 * time.Millisecond)
+		nap.For(ctx, 20*time.Millisecond)
 	}
 	s.mu.Lock()
 	s.ready = false // it may have been removed

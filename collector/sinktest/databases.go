@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package sinktest is the contract suite that every collector sink passes (Run), and the databases to run it on
-// (SQLite, Postgres, MySQL), and for those without transactions (RunRemote).
+// Package sinktest holds the contract suites that every collector sink passes (Run for databases, RunRemote for all servers, with kills), the
+// databases to run them on (SQLite, Postgres, MySQL), and what starts servers for tests.
 package sinktest
 
 import (
