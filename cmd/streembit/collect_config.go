@@ -10,12 +10,6 @@ import (
 	"github.com/streembit/edge/cmd/internal/cli"
 )
 
-// The sinks of streembit collect that other commands know, too; all are in sinks.go.
-const (
-	sinkSQLite   = "sqlite"
-	sinkPostgres = "postgres"
-)
-
 // collectConfig is the TOML file of streembit collect.
 type collectConfig struct {
 	State   string     `toml:"state"`   // folder: key.pem, reader.pem, fleet.cbor
@@ -41,9 +35,10 @@ func loadCollectConfig(path string) (collectConfig, error) {
 	if err := c.Sink.check(); err != nil {
 		return c, cli.Try(cli.Usagef("config %s: %w", path, err), "streembit collect run --help")
 	}
-	c.Sink.resolve(base)
-	if c.State != "" && !filepath.IsAbs(c.State) {
-		c.State = filepath.Join(base, c.State)
+	for _, p := range append(c.Sink.paths(), &c.State) {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(base, *p)
+		}
 	}
 	return c, nil
 }

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/streembit/edge/cmd/internal/cli"
 	"github.com/streembit/edge/collector"
 	"github.com/streembit/edge/collector/sinktest"
 	"github.com/streembit/edge/collector/sqlite"
@@ -68,9 +69,19 @@ func openRecipe(t testing.TB, config, password string) (collector.Sink, string) 
 			t.Fatal(err)
 		}
 	}
-	c, err := loadCollectConfig(filepath.Join(dir, "collect.toml"))
-	if err != nil {
+	if _, err := loadCollectConfig(filepath.Join(dir, "collect.toml")); err != nil {
 		t.Fatal(err)
+	}
+	var c struct {
+		Sink sinkConfig `toml:"sink"`
+	}
+	if err := cli.ParseTOML([]byte(config), &c); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range c.Sink.paths() {
+		if *p != "" {
+			*p = filepath.Join(dir, *p)
+		}
 	}
 	sink, err := openSink(t.Context(), c.Sink)
 	if err != nil {
@@ -255,7 +266,7 @@ func TestRecipe_MSSQL(t *testing.T) {
 func TestRecipe_MQTT(t *testing.T) {
 	program, mkpasswd := sinktest.Program(t, "mosquitto", "mosquitto"), sinktest.Program(t, "mosquitto_passwd", "mosquitto")
 	sub := sinktest.Program(t, "mosquitto_sub", "mosquitto-clients")
-	server := sinktest.NewServer(t, func(port, dir string) *exec.Cmd {
+	server := sinktest.NewDaemon(t, func(port, dir string) *exec.Cmd {
 		r := recipe(t, "MQTT and Home Assistant", "listener 1883", "listener "+port, "/etc/mosquitto", dir)
 		conf := r["conf"] + "persistence_location " + dir + "/\n"
 		if os.Getuid() == 0 {
@@ -283,7 +294,7 @@ func TestRecipe_MQTT(t *testing.T) {
 
 func TestRecipe_NATS(t *testing.T) {
 	program := sinktest.Program(t, "nats-server", "nats-server")
-	server := sinktest.NewServer(t, func(port, dir string) *exec.Cmd {
+	server := sinktest.NewDaemon(t, func(port, dir string) *exec.Cmd {
 		conf := recipe(t, "NATS JetStream", "127.0.0.1:4222", "127.0.0.1:"+port, "/var/lib/nats", dir)["conf"]
 		if err := os.WriteFile(filepath.Join(dir, "nats.conf"), []byte(conf), 0o600); err != nil {
 			t.Fatal(err)
@@ -336,7 +347,7 @@ func TestRecipe_Prometheus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := sinktest.NewServer(t, func(port, dir string) *exec.Cmd {
+	server := sinktest.NewDaemon(t, func(port, dir string) *exec.Cmd {
 		for name, text := range map[string]string{"prometheus.yml": "global: {scrape_interval: 1s, evaluation_interval: 1s}\n" + r["yaml"], "prometheus-alerts.yml": string(alerts)} {
 			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 				t.Fatal(err)
@@ -367,7 +378,7 @@ func TestRecipe_Webhook(t *testing.T) {
 	const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 	r := recipe(t, "Webhook")
 	var out string
-	server := sinktest.NewServer(t, func(port, dir string) *exec.Cmd {
+	server := sinktest.NewDaemon(t, func(port, dir string) *exec.Cmd {
 		out = filepath.Join(dir, "out")
 		for name, text := range map[string]string{"endpoint.py": r["python"], "password": secret + "\n"} {
 			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {

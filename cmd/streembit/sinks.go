@@ -12,7 +12,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -29,6 +28,12 @@ import (
 	"github.com/streembit/edge/collector/sqlite"
 	"github.com/streembit/edge/collector/stdout"
 	"github.com/streembit/edge/collector/webhook"
+)
+
+// The sinks of streembit collect that other commands know, too.
+const (
+	sinkSQLite   = "sqlite"
+	sinkPostgres = "postgres"
 )
 
 // sinkConfig is a sink of streembit collect. Which keys a kind takes is in sinkKinds.
@@ -176,13 +181,9 @@ func (c *sinkConfig) set() (keys []string) {
 	return keys
 }
 
-// resolve makes paths relative to the config's folder.
-func (c *sinkConfig) resolve(base string) {
-	for _, p := range []*string{&c.Path, &c.Checkpoints, &c.PasswordFile, &c.CAFile, &c.CertFile, &c.KeyFile, &c.Credentials} {
-		if *p != "" && !filepath.IsAbs(*p) {
-			*p = filepath.Join(base, *p)
-		}
-	}
+// paths returns what names files, so that they can be made relative to the config file.
+func (c *sinkConfig) paths() []*string {
+	return []*string{&c.Path, &c.Checkpoints, &c.PasswordFile, &c.CAFile, &c.CertFile, &c.KeyFile, &c.Credentials}
 }
 
 func (c *sinkConfig) offline() (time.Duration, error) {

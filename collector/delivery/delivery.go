@@ -121,6 +121,18 @@ func (s *Sink) Ping(ctx context.Context) error { return s.server.Ping(ctx) }
 // Close closes the server's connection, then the checkpoints.
 func (s *Sink) Close() error { return errors.Join(s.server.Close(), s.store.Close()) }
 
+// Reset makes a chain begin at seq 0 again: what the hubs still have of it is sent again, under the same ids.
+func (s *Sink) Reset(ctx context.Context, chain journal.Chain) error {
+	st := s.standing(chain)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if err := s.store.reset(ctx, chain); err != nil {
+		return err
+	}
+	st.mark = collector.Mark{}
+	return nil
+}
+
 func (s *Sink) standing(c journal.Chain) *standing {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -173,6 +173,28 @@ func TestHold(t *testing.T) {
 	}
 }
 
+// TestReset: a chain that is reset comes again, whole, under the same ids; another one does not.
+func TestReset(t *testing.T) {
+	d := &desk{}
+	s := open(t, filepath.Join(t.TempDir(), "c.db"), d, delivery.Options{})
+	b, other := batch(0, 3, 2), batch(0, 0, 1)
+	other.Chain = sinktest.Chain(2, 1)
+	b.Readings, b.Gaps = b.Readings[:6], []collector.Gap{{First: 3, Last: 3, Reason: "lost", Found: time.Now()}}
+	if err := errors.Join(s.Write(t.Context(), b), s.Write(t.Context(), other), s.Reset(t.Context(), b.Chain)); err != nil {
+		t.Fatal(err)
+	}
+	m, err := s.Marks(t.Context())
+	if err != nil || m[b.Chain].Link != nil || len(m[b.Chain].Gaps) != 0 || m[other.Chain].Link == nil {
+		t.Errorf("%v, %v", m, err)
+	}
+	if err := errors.Join(s.Write(t.Context(), b), s.Write(t.Context(), other)); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(d.got, " "); len(d.got) != 13 || strings.Count(got, d.got[0]) != 2 {
+		t.Errorf("%v", d.got)
+	}
+}
+
 // TestPerSegment: a message never holds two segments, so that its id is the same in whatever batches they come.
 func TestPerSegment(t *testing.T) {
 	var ids []string

@@ -70,7 +70,7 @@ func query(addr, q string) (a answer, err error) {
 }
 
 // database starts InfluxDB with an empty database that the user may write.
-func database(t testing.TB) *sinktest.Server {
+func database(t testing.TB) *sinktest.Daemon {
 	t.Helper()
 	s := sinktest.InfluxDB(t)
 	for _, q := range []string{"CREATE USER admin WITH PASSWORD 'right-one' WITH ALL PRIVILEGES", "CREATE DATABASE readings",

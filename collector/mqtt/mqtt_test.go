@@ -41,7 +41,7 @@ func open(ctx context.Context, addr, dir string) (collector.Sink, error) {
 func TestChild(t *testing.T) { sinktest.Child(t, open) }
 
 // broker starts mosquitto with a user who may write only what the sink writes.
-func broker(t testing.TB, limit int) *sinktest.Server {
+func broker(t testing.TB, limit int) *sinktest.Daemon {
 	t.Helper()
 	dir := t.TempDir()
 	users, acl := filepath.Join(dir, "users"), filepath.Join(dir, "acl")

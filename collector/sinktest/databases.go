@@ -149,7 +149,7 @@ func Postgres(t testing.TB) Subject {
 }
 
 // MySQL returns a way to open sinks, each on a database of its own of a server.
-func MySQL(server *Server) func(t testing.TB) Subject {
+func MySQL(server *Daemon) func(t testing.TB) Subject {
 	return func(t testing.TB) Subject {
 		t.Helper()
 		dsn := MySQLDatabase(t, server)
@@ -170,7 +170,7 @@ func MySQL(server *Server) func(t testing.TB) Subject {
 }
 
 // MySQLDatabase makes a database and returns its DSN.
-func MySQLDatabase(t testing.TB, server *Server) string {
+func MySQLDatabase(t testing.TB, server *Daemon) string {
 	t.Helper()
 	name := "t" + rand.Text()[:12]
 	MySQLQuery(t, "root@tcp("+server.Addr+")/", "CREATE DATABASE "+name)

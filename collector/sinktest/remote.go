@@ -34,7 +34,7 @@ type Pinger interface {
 // Remote is a server that a sink delivers to. Open opens a sink to the server at addr with its checkpoints in dir; it is called in
 // other processes, too.
 type Remote struct {
-	Server *Server
+	Server *Daemon
 	Addr   string // what Open gets; "" = Server.Addr
 	Open   func(ctx context.Context, addr, dir string) (collector.Sink, error)
 	Got    func(t testing.TB) []Delivered // all that the server has, in the order in which it came where the server knows that

@@ -112,7 +112,7 @@ func TestContract(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		server := sinktest.NewServer(t, func(port, dir string) *exec.Cmd {
+		server := sinktest.NewDaemon(t, func(port, dir string) *exec.Cmd {
 			cmd := exec.Command(self, "-test.run=^TestServe$", "-test.timeout=1h")
 			cmd.Env = append(os.Environ(), "STREEMBIT_WEBHOOK_ADDR=127.0.0.1:"+port, "STREEMBIT_WEBHOOK_FILE="+filepath.Join(dir, "bodies"))
 			return cmd

@@ -18,9 +18,9 @@ import (
 // patience is how long a test waits for what takes a second on an idle machine.
 const patience = 60 * time.Second
 
-// Server is a server that the test started on a free port of loopback, with data of its own. Kill it and start it again as often as
+// Daemon is a server that the test started on a free port of loopback, with data of its own. Kill it and start it again as often as
 // wanted: port and data stay.
-type Server struct {
+type Daemon struct {
 	Addr string // host:port
 	Dir  string // its data
 	make func() *exec.Cmd
@@ -81,18 +81,18 @@ func FreePort(t testing.TB) string {
 	return port
 }
 
-// NewServer starts a server; command returns its command line for a port and a folder. It is killed when the test ends.
-func NewServer(t testing.TB, command func(port, dir string) *exec.Cmd) *Server {
+// NewDaemon starts a server; command returns its command line for a port and a folder. It is killed when the test ends.
+func NewDaemon(t testing.TB, command func(port, dir string) *exec.Cmd) *Daemon {
 	t.Helper()
 	port, dir := FreePort(t), t.TempDir()
-	s := &Server{Addr: "127.0.0.1:" + port, Dir: dir, make: func() *exec.Cmd { return command(port, dir) }, log: &tail{}}
+	s := &Daemon{Addr: "127.0.0.1:" + port, Dir: dir, make: func() *exec.Cmd { return command(port, dir) }, log: &tail{}}
 	t.Cleanup(func() { s.Kill(t) })
 	s.Start(t)
 	return s
 }
 
 // Start starts the server again and waits until it answers on its port.
-func (s *Server) Start(t testing.TB) {
+func (s *Daemon) Start(t testing.TB) {
 	t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -121,7 +121,7 @@ func (s *Server) Start(t testing.TB) {
 }
 
 // Kill ends the server with SIGKILL.
-func (s *Server) Kill(t testing.TB) {
+func (s *Daemon) Kill(t testing.TB) {
 	t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -151,10 +151,10 @@ func WaitFor(t testing.TB, what string, ask func() error) {
 
 // Mosquitto starts a broker that keeps what it queued and forgets nothing of it at a kill, as far as mosquitto can; more is added to
 // its config.
-func Mosquitto(t testing.TB, more string) *Server {
+func Mosquitto(t testing.TB, more string) *Daemon {
 	t.Helper()
 	program := Program(t, "mosquitto", "mosquitto")
-	return NewServer(t, func(port, dir string) *exec.Cmd {
+	return NewDaemon(t, func(port, dir string) *exec.Cmd {
 		conf := fmt.Sprintf("listener %s 127.0.0.1\npersistence true\npersistence_location %s/\nautosave_interval 1\nautosave_on_changes true\n"+
 			"max_queued_messages 0\nmax_inflight_messages 0\nlog_type error\n%s", port, dir, more)
 		if os.Getuid() == 0 {
@@ -169,10 +169,10 @@ func Mosquitto(t testing.TB, more string) *Server {
 }
 
 // NATS starts a server with JetStream on files; more is added to its config.
-func NATS(t testing.TB, more string) *Server {
+func NATS(t testing.TB, more string) *Daemon {
 	t.Helper()
 	program := Program(t, "nats-server", "nats-server")
-	return NewServer(t, func(port, dir string) *exec.Cmd {
+	return NewDaemon(t, func(port, dir string) *exec.Cmd {
 		file := filepath.Join(dir, "nats.conf")
 		conf := fmt.Sprintf("listen: \"127.0.0.1:%s\"\njetstream { store_dir: %q }\n%s", port, filepath.Join(dir, "data"), more)
 		if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
@@ -183,11 +183,11 @@ func NATS(t testing.TB, more string) *Server {
 }
 
 // InfluxDB starts InfluxDB 1.x with users and passwords: one needs both.
-func InfluxDB(t testing.TB) *Server {
+func InfluxDB(t testing.TB) *Daemon {
 	t.Helper()
 	program := Program(t, "influxd", "influxdb")
 	rpc := FreePort(t)
-	return NewServer(t, func(port, dir string) *exec.Cmd {
+	return NewDaemon(t, func(port, dir string) *exec.Cmd {
 		file := filepath.Join(dir, "influxdb.conf")
 		conf := fmt.Sprintf("reporting-disabled = true\nbind-address = \"127.0.0.1:%s\"\n[meta]\ndir = \"%s/meta\"\n[data]\ndir = \"%s/data\"\nwal-dir = \"%s/wal\"\n"+
 			"[http]\nbind-address = \"127.0.0.1:%s\"\nauth-enabled = true\nlog-enabled = false\n", rpc, dir, dir, dir, port)
@@ -199,11 +199,11 @@ func InfluxDB(t testing.TB) *Server {
 }
 
 // MariaDB starts a server whose root needs no password.
-func MariaDB(t testing.TB) *Server {
+func MariaDB(t testing.TB) *Daemon {
 	t.Helper()
 	program := Program(t, "mariadbd", "mariadb-server")
 	install := Program(t, "mariadb-install-db", "mariadb-server")
-	return NewServer(t, func(port, dir string) *exec.Cmd {
+	return NewDaemon(t, func(port, dir string) *exec.Cmd {
 		data := filepath.Join(dir, "data")
 		user := "--user=" + os.Getenv("USER")
 		if os.Getuid() == 0 {
