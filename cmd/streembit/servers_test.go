@@ -374,7 +374,7 @@ func TestRecipe_Prometheus(t *testing.T) {
 }
 
 func TestRecipe_Webhook(t *testing.T) {
-	python := sinktest.Program(t, "python3", "python3-minimal")
+	python := sinktest.Program(t, "python3", "python3")
 	const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 	r := recipe(t, "Webhook")
 	var out string
