@@ -35,8 +35,9 @@ test: ## all tests under the race detector; the trials of test/chaos without it:
 chaos: ## as root: kill, cut, fill, spoil and replace members, with controls, in the long form (an hour); a table for bench/RESULTS.md
 	CHAOS=long $(GO) test -v -count=1 -timeout 4h ./test/chaos
 
-soak: ## the agent's faults again and again, SOAK rounds of kills (default 2000, some 40 min), 100 of collectors and PostgreSQL (some 30 min)
+soak: ## the agent's faults, kills of each sink's server and collector, SOAK rounds of kills of a fleet (default 2000; some 2 h in all)
 	$(GO) test -race -count=20 -run '^TestSoak$$' ./agent
+	STREEMBIT_SOAK=100 $(GO) test -v -count=1 -timeout 4h -run '^Test(Contract|Remote)$$/killed' ./collector/...
 	CHAOS=long CHAOS_ROUNDS=$(SOAK) $(GO) test -v -count=1 -timeout 24h -run '^TestKill$$' ./test/chaos
 	COLLECTOR_ROUNDS=100 $(GO) test -v -count=1 -timeout 4h -run '^TestKill' ./collector
 

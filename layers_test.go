@@ -70,11 +70,16 @@ var reserved = []struct {
 	{"github.com/minio/selfupdate", []string{"ota"}},
 	{"github.com/jackc/pgx", []string{"collector/...", "test/..."}},
 	{"github.com/pressly/goose", []string{"collector/..."}},
+	{"github.com/go-sql-driver/", []string{"collector/...", "test/..."}},
+	{"github.com/microsoft/go-mssqldb", []string{"collector/mssql"}},
+	{"github.com/eclipse/paho.golang", []string{"collector/mqtt"}},
+	{"github.com/nats-io/", []string{"collector/nats"}},
+	{"github.com/prometheus/", []string{"collector/prometheus"}},
 	{"modernc.org/", []string{"collector/...", "cmd/streembit/...", "test/..."}},
 	{"filippo.io/", []string{"cmd/streembit/..."}}, // streembitd must stay small
 	{"github.com/google/go-tpm", []string{"fleet/tpm"}},
 	{"github.com/spf13/cobra", []string{"cmd/..."}},
-	{"github.com/santhosh-tekuri/jsonschema", []string{"thing"}}, // its tests
+	{"github.com/santhosh-tekuri/jsonschema", []string{"thing", "collector/mqtt"}}, // their tests
 	{"periph.io/x/host", []string{"hal"}},
 	{"periph.io/x/conn", []string{"hal/...", "sensors/..."}},
 	{"periph.io/x/devices", nil},

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -42,9 +43,9 @@ The config:
   devices = []                                     # names or ids; none = all
 
   [[sink]]                                         # as many as you like, each with its own checkpoint
-  kind = "sqlite"                                  # or "postgres"
+  kind = "sqlite"                                  # or postgres, mysql, mssql, mqtt, nats, influx, webhook, prometheus, stdout
   path = "readings.db"                             # sqlite
-  # dsn = "postgres://me@db.example/readings"      # postgres
+  # dsn = "postgres://me@db.example/readings"      # postgres, mysql, mssql
   # schema = "streembit"
   # name = "archive"                               # in messages and files; needed when two sinks are of one kind
   # spare = true                                   # hubs need not keep readings until this sink has them
@@ -54,7 +55,7 @@ The config:
   # rename = { "bme280-0" = "roof" }               # a sensor, or "sensor/quantity" = "sensor/quantity"
 
 A reading that a sink cannot hold goes to FILE.NAME.dead.jsonl beside the config, and the rest goes on. Two collectors of one fleet,
-each with an id of its own, that write to one PostgreSQL database share the devices and take over from each other.`,
+each with an id of its own, that write to one PostgreSQL database share the devices and take over from each other. docs/servers.md has a config for each server.`,
 		Example: "  streembit collect run --config collect.toml --once",
 		Args:    cli.Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -132,6 +133,10 @@ func (a *app) tellResults(results []collector.Result, c *collectConfig, asJSON b
 			return err
 		}
 	}
+	out := a.out
+	if slices.ContainsFunc(c.Sinks, func(s sinkTable) bool { return s.Kind == sinkStdout }) {
+		out = a.err // readings go there
+	}
 	views := []sinkReport{}
 	for i, r := range results {
 		if r.Err == nil {
@@ -149,16 +154,16 @@ func (a *app) tellResults(results []collector.Result, c *collectConfig, asJSON b
 			continue
 		}
 		if len(results) > 1 {
-			fmt.Fprintf(a.out, "sink %s\n", r.Name)
+			fmt.Fprintf(out, "sink %s\n", r.Name)
 		}
-		fmt.Fprint(a.out, r.Report)
+		fmt.Fprint(out, r.Report)
 	}
 	switch {
 	case !asJSON:
 	case len(views) == 1:
-		err = errors.Join(err, cli.PrintJSON(a.out, views[0].pullReport))
+		err = errors.Join(err, cli.PrintJSON(out, views[0].pullReport))
 	default:
-		err = errors.Join(err, cli.PrintJSON(a.out, struct {
+		err = errors.Join(err, cli.PrintJSON(out, struct {
 			Sinks []sinkReport `json:"sinks"`
 		}{views}))
 	}

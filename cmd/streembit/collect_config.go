@@ -123,6 +123,7 @@ func (c *collectConfig) check() error {
 		if s.Name == "" {
 			s.Name = s.Kind
 		}
+		s.Spare = s.Spare || s.Kind == sinkPrometheus || s.Kind == sinkStdout // which keep nothing
 		if !validSinkName(s.Name) {
 			return fmt.Errorf("sink name %q: use letters, digits, - and _: files are named by it", s.Name)
 		}

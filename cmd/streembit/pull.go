@@ -29,7 +29,7 @@ DEVICE is a name, an id, or the end of an id; default all.`,
 		RunE: func(cmd *cobra.Command, devices []string) error {
 			p.devices = devices
 			if !slices.Contains(stdout.Formats(), p.format) {
-				return cli.Try(cli.Usagef("--format %q: want senml, jsonl or csv", p.format), "streembit pull --format jsonl")
+				return cli.Try(cli.Usagef("--format %q: want senml, jsonl, csv or influx", p.format), "streembit pull --format jsonl")
 			}
 			var err error
 			if p.after, err = parseSince(p.since, time.Now()); err != nil {
@@ -40,7 +40,7 @@ DEVICE is a name, an id, or the end of an id; default all.`,
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&p.since, "since", "", "only readings younger than a `duration` (24h) or a time (2026-01-31T08:00:00Z); those without a time are left out")
-	fl.StringVar(&p.format, "format", "jsonl", "senml, jsonl or csv")
+	fl.StringVar(&p.format, "format", "jsonl", "senml, jsonl, csv or influx")
 	fl.BoolVar(&p.follow, "follow", false, "go on with what arrives, until Ctrl-C")
 	stateFlag(cmd, &p.state)
 	return cmd

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package sinktest is the contract suite that every collector sink passes (Run), and the databases to run it on
-// (SQLite, Postgres).
+// Package sinktest holds the contract suites that every collector sink passes (Run for databases, RunRemote for all servers, with kills), the
+// databases to run them on (SQLite, Postgres, MySQL), and what starts servers for tests.
 package sinktest
 
 import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"database/sql"
 	"fmt"
 	"net/url"
 	"os"
@@ -16,9 +17,11 @@ import (
 	"testing"
 	"time"
 
+	driver "github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/streembit/edge/collector"
+	"github.com/streembit/edge/collector/mysql"
 	"github.com/streembit/edge/collector/postgres"
 	"github.com/streembit/edge/collector/sqlite"
 )
@@ -78,26 +81,7 @@ func SQLite(t testing.TB) Subject {
 			t.Fatal(err)
 		}
 		defer rows.Close()
-		cols, err := rows.Columns()
-		if err != nil {
-			t.Fatal(err)
-		}
-		var out [][]any
-		for rows.Next() {
-			vals := make([]any, len(cols))
-			ptrs := make([]any, len(cols))
-			for i := range vals {
-				ptrs[i] = &vals[i]
-			}
-			if err := rows.Scan(ptrs...); err != nil {
-				t.Fatal(err)
-			}
-			out = append(out, vals)
-		}
-		if err := rows.Err(); err != nil {
-			t.Fatal(err)
-		}
-		return out
+		return scanAll(t, rows)
 	}
 	return Subject{Sink: sink, Reopen: reopen, NULText: true, Where: path, query: query, millis: "r.ts"}
 }
@@ -203,6 +187,91 @@ func postgresAt(t testing.TB, dsn, schema string, drop bool) Subject {
 		return out
 	}
 	return Subject{Sink: sink, Reopen: reopen, Where: schema, query: query, millis: "(extract(epoch FROM r.ts) * 1000)::bigint"}
+}
+
+// MySQL returns a way to open sinks, each on a database of its own of a server.
+func MySQL(server *Daemon) func(t testing.TB) Subject {
+	return func(t testing.TB) Subject {
+		t.Helper()
+		dsn := MySQLDatabase(t, server)
+		reopen := func(t testing.TB) collector.Sink {
+			t.Helper()
+			s, err := mysql.Open(t.Context(), dsn, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = s.Close() }) // the test may have closed it
+			return s
+		}
+		sink := reopen(t)
+		query := func(t testing.TB, q string) [][]any { return MySQLQuery(t, dsn, q) }
+		return Subject{Sink: sink, Reopen: reopen, NULText: true, Where: dsn, query: query,
+			millis: "(TIMESTAMPDIFF(MICROSECOND, '1970-01-01', r.ts) DIV 1000)"}
+	}
+}
+
+// MySQLDatabase makes a database and returns its DSN.
+func MySQLDatabase(t testing.TB, server *Daemon) string {
+	t.Helper()
+	name := "t" + rand.Text()[:12]
+	MySQLQuery(t, "root@tcp("+server.Addr+")/", "CREATE DATABASE "+name)
+	return "root@tcp(" + server.Addr + ")/" + name
+}
+
+// MySQLQuery runs a query in which || joins texts, and returns its rows.
+func MySQLQuery(t testing.TB, dsn, q string) (out [][]any) {
+	t.Helper()
+	cfg, err := driver.ParseDSN(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Params, cfg.InterpolateParams = map[string]string{"sql_mode": "'ANSI'"}, false
+	connector, err := driver.NewConnector(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := sql.OpenDB(connector)
+	defer db.Close()
+	stmt, err := db.PrepareContext(t.Context(), q) // the answer to a prepared statement is typed
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stmt.Close()
+	rows, err := stmt.QueryContext(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	return scanAll(t, rows)
+}
+
+// scanAll reads rows; texts are strings.
+func scanAll(t testing.TB, rows *sql.Rows) (out [][]any) {
+	t.Helper()
+	cols, err := rows.Columns()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for rows.Next() {
+		vals := make([]any, len(cols))
+		ptrs := make([]any, len(cols))
+		for i := range vals {
+			ptrs[i] = &vals[i]
+		}
+		if err := rows.Scan(ptrs...); err != nil {
+			t.Fatal(err)
+		}
+		for i, v := range vals {
+			if b, ok := v.([]byte); ok {
+				vals[i] = string(b)
+			}
+		}
+		out = append(out, vals)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return out
 }
 
 // Readings returns table reading in the order of chains and places.

@@ -263,10 +263,23 @@ func forks(t *testing.T, s Subject) {
 }
 
 func values(t *testing.T, s Subject) {
-	b := batch(Chain(1, 1), 0, 0, 0)
-	var want []string
+	b, want := odd()
+	for i := range b.Readings {
+		b.Readings[i].At.Wall = 253402300799999
+	}
+	write(t, s.Sink, b)
+	for i, r := range s.Readings(t) {
+		if r.Value != want[i] || r.TS != 253402300799999 || r.Clock != "synced" {
+			t.Errorf("reading %d: %q at %d, want %q", i, r.Value, r.TS, want[i])
+		}
+	}
+}
+
+// odd is a batch of one segment with values of all kinds that are easily spoilt, and how fmt.Sprint shows them.
+func odd() (b collector.Batch, want []string) {
+	b = batch(Chain(1, 1), 0, 0, 0)
 	add := func(q edge.Quantity, v float64, text, shown string) {
-		b.Readings = append(b.Readings, collector.Row{Index: len(want), Reading: edge.Reading{Sensor: "s", At: edge.Instant{Mono: 1, Wall: 253402300799999},
+		b.Readings = append(b.Readings, collector.Row{Index: len(want), Reading: edge.Reading{Sensor: "s", At: edge.Instant{Mono: 1, Wall: 1_700_000_000_123},
 			Sample: edge.Sample{Quantity: q, Value: v, Text: text}}})
 		want = append(want, shown)
 	}
@@ -279,12 +292,7 @@ func values(t *testing.T, s Subject) {
 	add(edge.Quantity{Name: "vb", Kind: edge.State}, 1, "", "true")
 	add(edge.Quantity{Name: "vb", Kind: edge.State}, 0, "", "false")
 	add(edge.Quantity{Name: "s", Unit: "count", Kind: edge.Counter}, 12345678901, "", fmt.Sprint(12345678901.0))
-	write(t, s.Sink, b)
-	for i, r := range s.Readings(t) {
-		if r.Value != want[i] || r.TS != 253402300799999 || r.Clock != "synced" {
-			t.Errorf("reading %d: %q at %d, want %q", i, r.Value, r.TS, want[i])
-		}
-	}
+	return b, want
 }
 
 func poison(t *testing.T, s Subject) {

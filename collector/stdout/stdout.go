@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package stdout is the sink for pipes: it writes proven readings as JSON lines, CSV or SenML JSON and remembers
+// Package stdout is the sink for pipes: it writes proven readings as JSON lines, CSV, SenML JSON or line protocol and remembers
 // nothing, so every pull begins at seq 0.
 package stdout
 
@@ -17,11 +17,12 @@ import (
 
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/collector"
+	"github.com/streembit/edge/collector/influx"
 	"github.com/streembit/edge/journal"
 )
 
 // Formats are the names that New takes.
-func Formats() []string { return []string{"senml", "jsonl", "csv"} }
+func Formats() []string { return []string{"senml", "jsonl", "csv", "influx"} }
 
 // Sink writes to a stream. It is a collector.Sink. Readings whose clock was not right carry no time until a clock note
 // of their boot has been read: what is written cannot be restamped later.
@@ -39,7 +40,8 @@ type boot struct {
 }
 
 // New returns a sink that writes one format: "jsonl" (an object per reading), "csv" (with a header line) or "senml" (a
-// SenML JSON pack per batch, RFC 8428, one pack after the other). Readings older than since are left out; so are those
+// SenML JSON pack per batch, RFC 8428, one pack after the other) or "influx" (line protocol, for Telegraf's execd and others; see
+// influx.Lines). Readings older than since are left out; so are those
 // without a time, unless since is zero.
 func New(w io.Writer, format string, since time.Time) (*Sink, error) {
 	s := &Sink{w: bufio.NewWriterSize(w, 64<<10), since: since, clocks: map[boot]journal.ClockNote{}}
@@ -53,6 +55,8 @@ func New(w io.Writer, format string, since time.Time) (*Sink, error) {
 		}
 	case "senml":
 		s.encode = (*Sink).senml
+	case "influx":
+		s.encode = (*Sink).influx
 	default:
 		return nil, fmt.Errorf("stdout: format %q: want one of %v", format, Formats())
 	}
@@ -120,7 +124,7 @@ func (s *Sink) prepare(b *collector.Batch) []collector.Row {
 
 // Reading is what a JSON line says of a reading, whether it was pulled or watched. Time is missing when the device did not know it.
 type Reading struct {
-	Device   string   `json:"device"`
+	Device   string   `json:"device,omitempty"`
 	Name     string   `json:"device_name,omitempty"`
 	Sensor   string   `json:"sensor"`
 	Quantity string   `json:"name"`
@@ -222,4 +226,15 @@ func (s *Sink) senml(b *collector.Batch) error {
 		}
 	}
 	return nil
+}
+
+func (s *Sink) influx(b *collector.Batch) error {
+	l := influx.Lines{Whole: true}
+	for i := range b.Readings {
+		if err := l.Add(&b.Chain, b.Name, &b.Readings[i]); err != nil {
+			return err
+		}
+	}
+	_, err := s.w.Write(l.Bytes())
+	return err
 }

@@ -107,3 +107,30 @@ func TestErrors(t *testing.T) {
 		t.Errorf("a broken pipe: %v", err)
 	}
 }
+
+// TestOpen: what was written is not written again after a restart.
+func TestOpen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "c.db")
+	var lines []int
+	for n := range 2 {
+		var out bytes.Buffer
+		s, err := stdout.Open(t.Context(), &out, "influx", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, b := range batches() {
+			b.From, b.To = uint64(2*i), uint64(2*i+1)
+			b.Mark = &journal.Link{Seq: b.To}
+			if err := s.Write(t.Context(), b); err != nil {
+				t.Fatal(n, err)
+			}
+		}
+		if err := errors.Join(s.Ping(t.Context()), s.Close()); err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, strings.Count(out.String(), "\n"))
+	}
+	if lines[0] != 5 || lines[1] != 0 {
+		t.Errorf("%v lines, want 5 and 0", lines)
+	}
+}

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package mssql is the collector's sink for Microsoft SQL Server 2016 SP1 and later: bulk copy into a temporary table, then INSERT … WHERE NOT
+// EXISTS, in one transaction with the checkpoint, so each reading is there exactly once. It was not run against a live server: its SQL is
+// tested as text.
+package mssql
+
+import (
+	"context"
+	"database/sql"
+	sqldriver "database/sql/driver"
+	"errors"
+	"fmt"
+	"time"
+
+	driver "github.com/microsoft/go-mssqldb"
+	"github.com/microsoft/go-mssqldb/msdsn"
+
+	"github.com/streembit/edge/collector"
+	"github.com/streembit/edge/internal/nap"
+	"github.com/streembit/edge/journal"
+)
+
+// width is how many connections a sink has at most: the collector writes as many chains at a time.
+const width = 4
+
+// DefaultSchema is where the tables are unless Open is told otherwise.
+const DefaultSchema = "streembit"
+
+// Sink writes to one schema of one database. It is a collector.Sink; several collectors may share the schema.
+type Sink struct {
+	db     *sql.DB
+	schema string // quoted
+	name   string // user@address/database, for errors
+}
+
+// Open connects to the database that dsn names (sqlserver://user@host:1433?database=readings, as github.com/microsoft/go-mssqldb reads it) and makes
+// the schema and its tables if they are not there. A password that is not "" is used instead of the one in dsn; schema "" is DefaultSchema. Close it.
+func Open(ctx context.Context, dsn, password, schema string) (*Sink, error) {
+	cfg, err := msdsn.Parse(dsn)
+	if err != nil || cfg.Host == "" || cfg.Database == "" {
+		return nil, errors.New("mssql: reading the address of the database: want one like sqlserver://collector@db.example:1433?database=readings") // the DSN may hold a password
+	}
+	if password != "" {
+		cfg.Password = password
+	}
+	return open(ctx, sql.OpenDB(driver.NewConnectorConfig(cfg)), cfg.User+"@"+cfg.Host+"/"+cfg.Database, schema)
+}
+
+func open(ctx context.Context, db *sql.DB, name, schema string) (*Sink, error) {
+	if schema == "" {
+		schema = DefaultSchema
+	}
+	s := &Sink{db: db, name: name, schema: quote(schema)}
+	s.db.SetMaxOpenConns(width)
+	s.db.SetMaxIdleConns(width)
+	if err := s.tx(ctx, func(ctx context.Context, tx *sql.Tx) error { return s.prepare(ctx, tx, schema) }); err != nil {
+		return nil, errors.Join(fmt.Errorf("mssql: preparing schema %s of %s: %w", schema, name, hint(err)), db.Close())
+	}
+	return s, nil
+}
+
+// Numbers of SQL Server's errors.
+const (
+	deadlock      = 1205
+	noDatabase    = 4060
+	loginFailed   = 18456
+	denied        = 229
+	createDenied  = 262
+	schemaDenied  = 2760
+	lockTimeout   = 1222
+	smallestFloat = 2.2250738585072014e-308 // SQL Server has no smaller ones but 0
+)
+
+// hint adds what to do about an error.
+func hint(err error) error {
+	var e driver.Error
+	if !errors.As(err, &e) {
+		return fmt.Errorf("%w: check that the server runs and that the address is right", err)
+	}
+	switch e.Number {
+	case loginFailed:
+		return fmt.Errorf("%w: check user and password", err)
+	case noDatabase:
+		return fmt.Errorf("%w: create the database, or let the user open it", err)
+	case denied, createDenied, schemaDenied:
+		return fmt.Errorf("%w: give the user its rights: the role db_owner, or db_datareader, db_datawriter and db_ddladmin", err)
+	}
+	return err
+}
+
+// prepare makes the tables under a lock, so that collectors may start together, or checks their version.
+func (s *Sink) prepare(ctx context.Context, tx *sql.Tx, schema string) error {
+	if _, err := tx.ExecContext(ctx, `DECLARE @got int;
+EXEC @got = sp_getapplock @Resource = N'streembit', @LockMode = N'Exclusive', @LockOwner = N'Transaction', @LockTimeout = 60000;
+IF @got < 0 THROW 50001, N'another collector prepares the tables for more than a minute', 1;`); err != nil {
+		return err
+	}
+	var there int
+	err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = @p1 AND TABLE_NAME = N'schema_version'`, schema).Scan(&there)
+	if err != nil {
+		return err
+	}
+	if there == 0 {
+		create := `CREATE SCHEMA ` + s.schema
+		if _, err := tx.ExecContext(ctx, `IF SCHEMA_ID(@p1) IS NULL EXEC sp_executesql @p2`, schema, create); err != nil {
+			return err
+		}
+		for _, q := range tables(schema) {
+			if _, err := tx.ExecContext(ctx, q); err != nil {
+				return err
+			}
+		}
+	}
+	var v int
+	if err := tx.QueryRowContext(ctx, `SELECT MAX(version) FROM `+s.schema+`.schema_version`).Scan(&v); err != nil {
+		return err
+	}
+	if v != version {
+		return fmt.Errorf("the tables are of version %d, this program knows %d: update it or use another schema", v, version)
+	}
+	return nil
+}
+
+// Close closes the connections.
+func (s *Sink) Close() error { return s.db.Close() }
+
+// Ping asks whether the database is there and lets us write.
+func (s *Sink) Ping(ctx context.Context) error {
+	err := s.tx(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `DELETE FROM `+s.schema+`.checkpoint WHERE chain = -1`)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("mssql: %s: %w", s.name, hint(err))
+	}
+	return nil
+}
+
+// attempts is how often a transaction is tried that another one has pushed out.
+const attempts = 10
+
+// tx runs one transaction, again if it was the victim of a deadlock: such a one has changed nothing.
+func (s *Sink) tx(ctx context.Context, do func(context.Context, *sql.Tx) error) error {
+	for n := 1; ; n++ {
+		err := s.once(ctx, do)
+		var e driver.Error
+		if n == attempts || !errors.As(err, &e) || e.Number != deadlock && e.Number != lockTimeout {
+			return err
+		}
+		if !nap.For(ctx, time.Duration(n)*5*time.Millisecond) {
+			return err
+		}
+	}
+}
+
+// once runs one transaction. Its rows are read as they are committed: a chain's own row is the lock.
+func (s *Sink) once(ctx context.Context, do func(context.Context, *sql.Tx) error) error {
+	tx, err := s.db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
+	if err != nil {
+		return err
+	}
+	if err := do(ctx, tx); err != nil {
+		if undone := tx.Rollback(); undone != nil && !errors.Is(undone, sql.ErrTxDone) && !errors.Is(undone, sqldriver.ErrBadConn) {
+			return errors.Join(err, undone)
+		}
+		return err
+	}
+	return tx.Commit()
+}
+
+// Marks returns every chain's checkpoint and open gaps, all of one moment.
+func (s *Sink) Marks(ctx context.Context) (map[journal.Chain]collector.Mark, error) {
+	marks := map[journal.Chain]collector.Mark{}
+	tx, err := s.db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelSerializable})
+	if err != nil {
+		return nil, fmt.Errorf("mssql: reading checkpoints: %w", err)
+	}
+	defer func() { _ = tx.Rollback() }() // it only reads
+	names, err := s.readMarks(ctx, tx, marks)
+	if err != nil {
+		return nil, fmt.Errorf("mssql: reading checkpoints: %w", err)
+	}
+	gaps, err := s.openGaps(ctx, tx, `1 = 1`)
+	if err != nil {
+		return nil, fmt.Errorf("mssql: reading gaps: %w", err)
+	}
+	for id, list := range gaps {
+		m := marks[names[id]]
+		m.Gaps = list
+		marks[names[id]] = m
+	}
+	return marks, nil
+}
+
+func (s *Sink) readMarks(ctx context.Context, tx *sql.Tx, marks map[journal.Chain]collector.Mark) (map[int64]journal.Chain, error) {
+	rows, err := tx.QueryContext(ctx, `SELECT c.id, c.fleet, CONCAT(c.device, N'/', c.stream, N'/', c.incarnation), p.seq, p.hash
+		FROM `+s.schema+`.chain c LEFT JOIN `+s.schema+`.checkpoint p ON p.chain = c.id`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	names := map[int64]journal.Chain{}
+	for rows.Next() {
+		var id int64
+		var fleet, name string
+		var seq sql.NullInt64
+		var hash []byte
+		if err := rows.Scan(&id, &fleet, &name, &seq, &hash); err != nil {
+			return nil, err
+		}
+		f, err := journal.ParseFleetID(fleet)
+		if err != nil {
+			return nil, err
+		}
+		chain, err := journal.ParseChain(f, name)
+		if err != nil {
+			return nil, err
+		}
+		var m collector.Mark
+		if seq.Valid {
+			m.Link = &journal.Link{Seq: uint64(seq.Int64)}
+			copy(m.Link.Hash[:], hash)
+		}
+		names[id], marks[chain] = chain, m
+	}
+	return names, rows.Err()
+}
+
+// openGaps returns the open gaps by chain; where limits them to some chains.
+func (s *Sink) openGaps(ctx context.Context, tx *sql.Tx, where string, args ...any) (map[int64][]collector.Gap, error) {
+	rows, err := tx.QueryContext(ctx, `SELECT chain, first_seq, last_seq, reason, explained, found, prev_hash, last_hash
+		FROM `+s.schema+`.gap WHERE closed IS NULL AND `+where+` ORDER BY chain, first_seq`, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	out := map[int64][]collector.Gap{}
+	for rows.Next() {
+		var chain int64
+		var g collector.Gap
+		var before, after []byte
+		if err := rows.Scan(&chain, &g.First, &g.Last, &g.Reason, &g.Explained, &g.Found, &before, &after); err != nil {
+			return nil, err
+		}
+		g.Found = g.Found.UTC()
+		copy(g.Before[:], before)
+		copy(g.After[:], after)
+		out[chain] = append(out[chain], g)
+	}
+	return out, rows.Err()
+}

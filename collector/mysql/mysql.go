@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package mysql is the collector's sink for MariaDB 10.3 and MySQL 8.0 and later: readings, checkpoint and gaps are one transaction, so
+// each reading is there exactly once.
+package mysql
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	driver "github.com/go-sql-driver/mysql"
+
+	"github.com/streembit/edge/collector"
+	"github.com/streembit/edge/internal/nap"
+	"github.com/streembit/edge/journal"
+)
+
+// width is how many connections a sink has at most: the collector writes as many chains at a time.
+const width = 4
+
+// Sink writes to one database. It is a collector.Sink; several collectors may share the database.
+type Sink struct {
+	db   *sql.DB
+	name string // user@address/database, for errors
+}
+
+// Open connects to the database that dsn names (user@tcp(host:3306)/database, as github.com/go-sql-driver/mysql reads it) and makes its
+// tables if they are not there. A password that is not "" is used instead of the one in dsn. Close it.
+func Open(ctx context.Context, dsn, password string) (*Sink, error) {
+	cfg, err := driver.ParseDSN(dsn)
+	if err != nil {
+		return nil, errors.New(`mysql: reading the address of the database: want one like collector@tcp(db.example:3306)/readings`) // the DSN may hold a password
+	}
+	if cfg.DBName == "" {
+		return nil, errors.New("mysql: the address names no database: want one like collector@tcp(db.example:3306)/readings")
+	}
+	if password != "" {
+		cfg.Passwd = password
+	}
+	cfg.ParseTime, cfg.Loc, cfg.InterpolateParams, cfg.MultiStatements = true, time.UTC, true, false
+	cfg.Timeout, cfg.Logger = 10*time.Second, &driver.NopLogger{}
+	if cfg.Params == nil {
+		cfg.Params = map[string]string{}
+	}
+	cfg.Params["time_zone"], cfg.Params["sql_mode"] = "'+00:00'", "'TRADITIONAL,NO_BACKSLASH_ESCAPES'"
+	connector, err := driver.NewConnector(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("mysql: reading the address of the database: %w", err)
+	}
+	s := &Sink{db: sql.OpenDB(connector), name: cfg.User + "@" + cfg.Addr + "/" + cfg.DBName}
+	s.db.SetMaxOpenConns(width)
+	s.db.SetMaxIdleConns(width)
+	if err := s.prepare(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("mysql: preparing the tables of %s: %w", s.name, hint(err)), s.db.Close())
+	}
+	return s, nil
+}
+
+// Numbers of errors that MariaDB and MySQL share.
+const (
+	accessDenied  = 1045
+	noDatabase    = 1049
+	dbDenied      = 1044
+	tableDenied   = 1142
+	lockTimeout   = 1205
+	deadlock      = 1213
+	recordChanged = 1020 // MariaDB: the snapshot of the transaction is too old
+)
+
+// hint adds what to do about an error.
+func hint(err error) error {
+	var e *driver.MySQLError
+	if !errors.As(err, &e) {
+		return fmt.Errorf("%w: check that the server runs and that the address is right", err)
+	}
+	switch e.Number {
+	case accessDenied:
+		return fmt.Errorf("%w: check user and password", err)
+	case noDatabase:
+		return fmt.Errorf("%w: create it: CREATE DATABASE … CHARACTER SET utf8mb4", err)
+	case dbDenied, tableDenied:
+		return fmt.Errorf("%w: give the user its rights: GRANT ALL ON database.* TO user", err)
+	}
+	return err
+}
+
+// prepare makes the tables under a lock, so that collectors may start together, or checks their version.
+func (s *Sink) prepare(ctx context.Context) error {
+	conn, err := s.db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	var got sql.NullInt64
+	if err := conn.QueryRowContext(ctx, `SELECT GET_LOCK(concat('streembit.', left(database(), 40)), 60)`).Scan(&got); err != nil {
+		return err
+	}
+	if got.Int64 != 1 {
+		return errors.New("another collector prepares the tables for more than a minute")
+	}
+	defer func() {
+		_, _ = conn.ExecContext(context.WithoutCancel(ctx), `SELECT RELEASE_LOCK(concat('streembit.', left(database(), 40)))`) // the connection's end frees it, too
+	}()
+	var there int
+	err = conn.QueryRowContext(ctx, `SELECT count(*) FROM information_schema.tables WHERE table_schema = database() AND table_name = 'schema_version'`).Scan(&there)
+	if err != nil {
+		return err
+	}
+	if there == 0 {
+		for _, q := range tables() {
+			if _, err := conn.ExecContext(ctx, q); err != nil {
+				return err
+			}
+		}
+	}
+	var v sql.NullInt64
+	if err := conn.QueryRowContext(ctx, `SELECT max(version) FROM schema_version`).Scan(&v); err != nil {
+		return err
+	}
+	if v.Int64 != version {
+		return fmt.Errorf("the tables are of version %d, this program knows %d: update it or use another database", v.Int64, version)
+	}
+	return nil
+}
+
+// Close closes the connections.
+func (s *Sink) Close() error { return s.db.Close() }
+
+// DB gives access for queries; times are UTC.
+func (s *Sink) DB() *sql.DB { return s.db }
+
+// Ping asks whether the database is there and lets us write.
+func (s *Sink) Ping(ctx context.Context) error {
+	err := s.tx(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `DELETE FROM checkpoint WHERE chain = -1`)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("mysql: %s: %w", s.name, hint(err))
+	}
+	return nil
+}
+
+// attempts is how often a transaction is tried that another one has pushed out.
+const attempts = 10
+
+// tx runs one transaction, again if it was the victim of a deadlock: such a one has changed nothing.
+func (s *Sink) tx(ctx context.Context, do func(context.Context, *sql.Tx) error) error {
+	for n := 1; ; n++ {
+		err := s.once(ctx, do)
+		var e *driver.MySQLError
+		if n == attempts || !errors.As(err, &e) || e.Number != deadlock && e.Number != lockTimeout && e.Number != recordChanged {
+			return err
+		}
+		if !nap.For(ctx, time.Duration(n)*5*time.Millisecond) {
+			return err
+		}
+	}
+}
+
+// once runs one transaction. Its rows are read as they are committed: a chain's own row is the lock.
+func (s *Sink) once(ctx context.Context, do func(context.Context, *sql.Tx) error) error {
+	tx, err := s.db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
+	if err != nil {
+		return err
+	}
+	if err := do(ctx, tx); err != nil {
+		if undone := tx.Rollback(); undone != nil && !errors.Is(undone, sql.ErrTxDone) && !errors.Is(undone, driver.ErrInvalidConn) {
+			return errors.Join(err, undone)
+		}
+		return err
+	}
+	return tx.Commit()
+}
+
+// Marks returns every chain's checkpoint and open gaps, all of one moment.
+func (s *Sink) Marks(ctx context.Context) (map[journal.Chain]collector.Mark, error) {
+	marks := map[journal.Chain]collector.Mark{}
+	tx, err := s.db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
+	if err != nil {
+		return nil, fmt.Errorf("mysql: reading checkpoints: %w", err)
+	}
+	defer func() { _ = tx.Rollback() }() // it only reads
+	names, err := readMarks(ctx, tx, marks)
+	if err != nil {
+		return nil, fmt.Errorf("mysql: reading checkpoints: %w", err)
+	}
+	gaps, err := openGaps(ctx, tx, `true`)
+	if err != nil {
+		return nil, fmt.Errorf("mysql: reading gaps: %w", err)
+	}
+	for id, list := range gaps {
+		m := marks[names[id]]
+		m.Gaps = list
+		marks[names[id]] = m
+	}
+	return marks, nil
+}
+
+func readMarks(ctx context.Context, tx *sql.Tx, marks map[journal.Chain]collector.Mark) (map[int64]journal.Chain, error) {
+	rows, err := tx.QueryContext(ctx, `SELECT c.id, c.fleet, concat(c.device, '/', c.stream, '/', c.incarnation), p.seq, p.hash
+		FROM chain c LEFT JOIN checkpoint p ON p.chain = c.id`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	names := map[int64]journal.Chain{}
+	for rows.Next() {
+		var id int64
+		var fleet, name string
+		var seq sql.NullInt64
+		var hash []byte
+		if err := rows.Scan(&id, &fleet, &name, &seq, &hash); err != nil {
+			return nil, err
+		}
+		f, err := journal.ParseFleetID(fleet)
+		if err != nil {
+			return nil, err
+		}
+		chain, err := journal.ParseChain(f, name)
+		if err != nil {
+			return nil, err
+		}
+		var m collector.Mark
+		if seq.Valid {
+			m.Link = &journal.Link{Seq: uint64(seq.Int64)}
+			copy(m.Link.Hash[:], hash)
+		}
+		names[id], marks[chain] = chain, m
+	}
+	return names, rows.Err()
+}
+
+// openGaps returns the open gaps by chain; where limits them to some chains.
+func openGaps(ctx context.Context, tx *sql.Tx, where string, args ...any) (map[int64][]collector.Gap, error) {
+	rows, err := tx.QueryContext(ctx, `SELECT chain, first_seq, last_seq, reason, explained, found, prev_hash, last_hash
+		FROM gap WHERE closed IS NULL AND `+where+` ORDER BY chain, first_seq`, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	out := map[int64][]collector.Gap{}
+	for rows.Next() {
+		var chain int64
+		var g collector.Gap
+		var before, after []byte
+		if err := rows.Scan(&chain, &g.First, &g.Last, &g.Reason, &g.Explained, &g.Found, &before, &after); err != nil {
+			return nil, err
+		}
+		g.Found = g.Found.UTC()
+		copy(g.Before[:], before)
+		copy(g.After[:], after)
+		out[chain] = append(out[chain], g)
+	}
+	return out, rows.Err()
+}
