@@ -7,8 +7,8 @@ package sinktest
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"database/sql"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
