@@ -56,6 +56,7 @@ var layers = []layer{
 	{dir: "ota/rollout", may: []string{".", "journal", "fleet", "ota"}},
 	{dir: "ota/swarm", may: []string{"internal/nap", ".", "ota", "ota/chunks"}},
 	{dir: "ota/...", may: []string{"internal/nap", ".", "journal", "fleet", "ota/..."}},
+	{dir: "image"},
 	{dir: "cmd/internal/cli"},
 	// streembitd must stay small: neither a sink nor its database driver is linked into it.
 	{dir: "cmd/streembitd/...", may: []string{".", "boards/...", "hal/...", "sensors/...", "journal/...", "fleet/...", "thing", "direct",
