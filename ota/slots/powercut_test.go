@@ -77,7 +77,10 @@ type story struct {
 }
 
 func stories() []story {
-	stage := func(tr *trial) (err error) { tr.staged, err = tr.w.slots.Stage(tr.w.t.Context(), tr.w.state); return err }
+	stage := func(tr *trial) (err error) {
+		tr.staged, err = tr.w.slots.Stage(tr.w.t.Context(), tr.w.state)
+		return err
+	}
 	flip := func(tr *trial) error { return tr.w.slots.Flip(tr.staged) }
 	boot := func(tr *trial) error { _, err := tr.w.slots.Boot(); return err }
 	died := func(tr *trial) error { return tr.w.slots.Ended(false, ota.ReasonCrashed, "exit 1") }
