@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -173,15 +174,23 @@ func absentChips(ctx context.Context, cfg *config) (out []doctor.Finding) {
 		return []doctor.Finding{{Check: "chips", Level: doctor.Fault, What: err.Error(), Fix: "streembitd sensors scan"}}
 	}
 	seen.compare(board, cfg)
-	there := map[string]bool{}
+	there := map[string]chipFound{}
 	for _, c := range seen.I2C {
-		there[c.Configured] = true
+		there[c.Configured] = c
 		if c.Configured == "" && (c.Verdict == verdictIs || c.Verdict == verdictMayBe) {
 			out = append(out, doctor.Finding{Check: "chips", Level: doctor.Note, What: fmt.Sprintf("%s at %s of %s is not in the config", c.words(), c.Addr, c.Bus), Fix: "streembitd sensors scan --write"})
 		}
 	}
 	for _, s := range cfg.Sensors {
-		if d, err := all.Find(s.Driver); err == nil && d.Bus == hal.I2C && !there[s.Name] {
+		d, err := all.Find(s.Driver)
+		if err != nil || d.Bus != hal.I2C {
+			continue
+		}
+		c, found := there[s.Name]
+		switch {
+		case found && c.Verdict == verdictIs && !slices.Contains(c.Drivers, s.Driver):
+			out = append(out, doctor.Finding{Check: "chips", Level: doctor.Fault, What: fmt.Sprintf("%s is a %s by the config, and the chip there %s", s.Name, s.Driver, c.words()), Fix: "another driver or addr in the config"})
+		case !found:
 			out = append(out, doctor.Finding{Check: "chips", Level: doctor.Fault, What: fmt.Sprintf("%s (%s) does not answer", s.Name, s.Driver),
 				Fix: "check wiring, supply and addr; streembitd sensors scan shows what answers"})
 		}
