@@ -28,6 +28,7 @@ import (
 const usage = `usage: streembit-updater [flags] COMMAND
 
   install VERSION FILE  put the first program in place
+  upgrade VERSION FILE  what a package brought: the first program, or a newer one, on trial where the agent runs; an older one with -back
   pin FILE              trust this TUF root; without it, the root of the first update is trusted
   apply                 carry out the update that the agent handed over, or go on with its trial
   boot                  before the agent starts: count the start, go back if it was one too many
@@ -45,6 +46,9 @@ func main() {
 		os.Exit(2)
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "streembit-updater:", err)
+		if errors.Is(err, slots.ErrNewer) || errors.Is(err, slots.ErrBusy) { // nothing is wrong: for the scripts of packages
+			os.Exit(3)
+		}
 		os.Exit(1)
 	}
 }
@@ -58,6 +62,7 @@ type updater struct {
 	state      string
 	unit       string
 	times      slots.Times
+	back       bool
 	subcommand []string
 }
 
@@ -74,6 +79,12 @@ func run(ctx context.Context, args []string, env func(string) string, stderr io.
 			return err
 		}
 		return u.slots.Install(version, args[2])
+	case len(args) == 3 && args[0] == "upgrade":
+		version, err := ota.ParseVersion(args[1])
+		if err != nil {
+			return err
+		}
+		return u.slots.Upgrade(version, args[2], u.state, u.back)
 	case len(args) == 2 && args[0] == "pin":
 		root, err := os.ReadFile(args[1])
 		if err != nil {
@@ -101,6 +112,7 @@ func parse(args []string, stderr io.Writer) (*updater, error) {
 	root := f.String("root", "/opt/streembit", "`folder` of the releases, the updater's own")
 	f.StringVar(&u.state, "state", "/var/lib/streembit", "state `folder` of the agent")
 	f.StringVar(&u.unit, "unit", "streembitd.service", "systemd `unit` of the agent")
+	f.BoolVar(&u.back, "back", false, "upgrade also to an older program")
 	f.DurationVar(&times.Window, "window", times.Window, "for how long a new program must be healthy")
 	f.DurationVar(&times.Deadline, "deadline", times.Deadline, "until when it must have been")
 	if err := f.Parse(args); err != nil {
