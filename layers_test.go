@@ -61,9 +61,10 @@ var layers = []layer{
 	{dir: "image"},
 	{dir: "systemd"},
 	{dir: "cmd/internal/cli"},
+	{dir: "cmd/internal/docs"},
 	// streembitd must stay small: neither a sink nor its database driver is linked into it.
 	{dir: "cmd/streembitd/...", may: []string{".", "boards/...", "hal/...", "sensors/...", "journal/...", "fleet/...", "thing", "direct",
-		"agent/...", "transport/...", "ota/...", "systemd", "cmd/streembitd/...", "cmd/internal/cli"}},
+		"agent/...", "transport/...", "ota/...", "systemd", "cmd/streembitd/...", "cmd/internal/..."}},
 	{dir: "cmd/streembit-updater/...", may: []string{".", "boards", "ota/...", "cmd/internal/cli"}},
 	{dir: "cmd/streembit/...", may: []string{"./..."}},
 	{dir: "test/...", may: []string{"./..."}},

@@ -19,7 +19,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := newRoot().ExecuteContext(ctx)
+	err := withDocs(newRoot()).ExecuteContext(ctx)
 	stop()
 	os.Exit(int(outcome().Report(os.Stderr, err)))
 }
