@@ -50,8 +50,8 @@ With --root it examines a system that does not run: a card that is mounted here,
 	}
 	c.Flags().StringVar(&f.config, "config", defaultConfig, "config file")
 	c.Flags().StringVar(&f.root, "root", "/", "`folder` that is the root of the system to examine")
-	c.Flags().StringVar(&f.user, "user", "streembit", "`user` as which the service runs")
-	c.Flags().StringVar(&f.unit, "unit", "streembitd", "the service's `unit`")
+	c.Flags().StringVar(&f.user, "user", serviceUser, "`user` as which the service runs")
+	c.Flags().StringVar(&f.unit, "unit", serviceUnit, "the service's `unit`")
 	c.Flags().BoolVar(&f.asJSON, "json", false, "print JSON")
 	return c
 }

@@ -5,6 +5,7 @@ package deb_test
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -29,6 +30,7 @@ func TestPackage(t *testing.T) {
 	if out := s.run("streembitd doctor --json || true"); !strings.Contains(out, `"check": "config",`+"\n"+`    "level": "ok"`) {
 		t.Errorf("the config that the package brings is not one:\n%s", out)
 	}
+	s.run("systemd-analyze security --offline=yes --no-pager --threshold=15 streembitd.service") // with the package's drop-in, too
 	if out := s.run("systemd-analyze verify --man=no streembitd.service streembit-claim.service streembit-updater.path 2>&1 || true"); strings.Contains(out, "streembit") {
 		t.Errorf("systemd complains of the units:\n%s", out)
 	}
@@ -68,6 +70,7 @@ func TestPackage(t *testing.T) {
 	// Purge leaves nothing behind.
 	s.run("dpkg --purge streembitd </dev/null")
 	s.is("find /etc /opt /usr /var/lib -name '*treembit*' -not -path '/var/lib/dpkg/*' | sort", "")
+	firstStart(t, s, one)
 	t.Run("deploy", func(t *testing.T) { deployed(t, system{t, s.root}, one, three) })
 }
 
@@ -82,6 +85,21 @@ func claimTokenIsTaken(t *testing.T, s system) {
 	s.run(start)
 	s.is("ls /var/lib/streembit /boot/firmware/streembit", "/boot/firmware/streembit:\n\n/var/lib/streembit:\nfleet.cbor")
 	s.run("rm -r /boot/firmware /var/lib/streembit/fleet.cbor")
+}
+
+// firstStart is a card's first start as streembit image prepares it: package, config and token are taken, the log stays.
+func firstStart(t *testing.T, s system, one string) {
+	t.Helper()
+	boot := filepath.Join(s.root, "boot/firmware/streembit")
+	sh(t, "mkdir", "-p", boot)
+	sh(t, "cp", one, filepath.Join(boot, "streembitd_1.0.0_"+runtime.GOARCH+".deb"))
+	sh(t, "cp", "../../image/first/setup.sh", boot)
+	s.run("cd /boot/firmware/streembit && touch streembitd_1.0.0_s390x.deb && echo secret >enroll.toml && printf 'state = \"/var/lib/streembit\"\\n# from the card\\n' >streembitd.toml")
+	s.run("sh /boot/firmware/streembit/setup.sh")
+	s.is("streembitd --version; tail -n 1 /etc/streembit/streembitd.toml; ls /boot/firmware/streembit", "streembitd version 1.0.0\n# from the card\nenroll.toml\nsetup.log")
+	s.run(execStart(t, filepath.Join(s.root, "usr/lib/systemd/system/streembit-claim.service")))
+	s.is("cat /var/lib/streembit/enroll.toml; ls /boot/firmware/streembit", "secret\nsetup.log")
+	s.run("dpkg --purge streembitd </dev/null; rm -r /boot/firmware")
 }
 
 // execStart returns the shell line of a unit, as systemd would run it.
