@@ -183,7 +183,7 @@ func (j *judge) lacks(now time.Time) (ota.Reason, string) {
 	h, was := j.said, j.baseline
 	missing := slices.DeleteFunc(slices.Clone(was.Sensors), func(s string) bool { return slices.Contains(h.Sensors, s) })
 	switch {
-	case h.Run == "" || j.beats < 2 && now.Sub(j.saidAt) <= j.times.Silence:
+	case h.Run == "" || j.beats < 2:
 		return ota.ReasonTimeout, "it has told nothing of its health"
 	case h.Version != j.version:
 		return ota.ReasonTimeout, fmt.Sprintf("what runs says that it is %q, not %s", h.Version, j.version)

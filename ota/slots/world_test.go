@@ -44,7 +44,7 @@ func (w *world) open() {
 	w.t.Helper()
 	var err error
 	w.slots, err = slots.Open(slots.Options{Root: w.root, Machine: ota.Machine{Arch: "arm64", Board: "rpi4"}, Prove: w.prove,
-		Logger: slog.New(slog.DiscardHandler), Before: w.before})
+		Logger: discard(), Before: w.before})
 	check(w.t, err)
 }
 
@@ -178,3 +178,5 @@ func lacking(t testing.TB, why string) {
 	}
 	t.Skip("SKIPPED: " + why)
 }
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
