@@ -126,7 +126,11 @@ func (s *Slots) begin() (*Trial, error) {
 		return nil, s.back(st, ota.ReasonTimeout, fmt.Sprintf("it was not healthy for long enough in %d starts of the machine", maxWatches))
 	}
 	copied := *t
-	return &copied, s.saveLedger(&st.ledger)
+	if err := s.saveLedger(&st.ledger); err != nil {
+		return nil, err
+	}
+	s.trying(t) // a power cut may have come before this was told, and the agent tells of its health only then
+	return &copied, nil
 }
 
 // judge decides of a trial by what the agent says. All times are of this process's monotonic clock.
