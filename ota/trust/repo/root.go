@@ -28,25 +28,26 @@ type Roles struct {
 	Root, Targets, Snapshot, Timestamp Role
 }
 
-// list is in the order in which roles are shown.
-func (r *Roles) list() []namedRole {
-	return []namedRole{{metadata.ROOT, &r.Root}, {metadata.TARGETS, &r.Targets}, {metadata.SNAPSHOT, &r.Snapshot}, {metadata.TIMESTAMP, &r.Timestamp}}
+// List returns the roles by their names, in the order in which they are shown; what it returns may be changed.
+func (r *Roles) List() []NamedRole {
+	return []NamedRole{{metadata.ROOT, &r.Root}, {metadata.TARGETS, &r.Targets}, {metadata.SNAPSHOT, &r.Snapshot}, {metadata.TIMESTAMP, &r.Timestamp}}
 }
 
-type namedRole struct {
-	name string
+// NamedRole is a role with its name.
+type NamedRole struct {
+	Name string
 	*Role
 }
 
 // check refuses what could never be signed, and what would put all at one key.
 func (r *Roles) check() error {
-	for _, role := range r.list() {
+	for _, role := range r.List() {
 		if role.Threshold < 1 || role.Threshold > len(role.Keys) {
-			return fmt.Errorf("ota/repo: role %s: %d of %d keys can never sign", role.name, role.Threshold, len(role.Keys))
+			return fmt.Errorf("ota/repo: role %s: %d of %d keys can never sign", role.Name, role.Threshold, len(role.Keys))
 		}
 		for i, id := range role.Keys {
 			if slices.Contains(role.Keys[:i], id) {
-				return fmt.Errorf("ota/repo: role %s: key %s is there twice and counts once", role.name, id)
+				return fmt.Errorf("ota/repo: role %s: key %s is there twice and counts once", role.Name, id)
 			}
 		}
 	}
@@ -104,26 +105,26 @@ func newRoot(roles Roles, version int64, now time.Time) (*metadata.Metadata[meta
 	}
 	root := metadata.Root(expiry(now, RootLife))
 	root.Signed.Version = version
-	for _, role := range roles.list() {
+	for _, role := range roles.List() {
 		for _, id := range role.Keys {
 			key, _, err := keyOf(id)
 			if err != nil {
 				return nil, err
 			}
-			if err := root.Signed.AddKey(key, role.name); err != nil {
+			if err := root.Signed.AddKey(key, role.Name); err != nil {
 				return nil, fmt.Errorf("ota/repo: %w", err)
 			}
 		}
-		root.Signed.Roles[role.name].Threshold = role.Threshold
+		root.Signed.Roles[role.Name].Threshold = role.Threshold
 	}
 	return root, nil
 }
 
 func rolesOf(root *metadata.Metadata[metadata.RootType]) (roles Roles, err error) {
-	for _, role := range roles.list() {
-		of := root.Signed.Roles[role.name]
+	for _, role := range roles.List() {
+		of := root.Signed.Roles[role.Name]
 		if of == nil {
-			return roles, fmt.Errorf("ota/repo: the root has no role %s", role.name)
+			return roles, fmt.Errorf("ota/repo: the root has no role %s", role.Name)
 		}
 		role.Threshold = of.Threshold
 		for _, name := range of.KeyIDs {

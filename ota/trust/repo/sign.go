@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -173,21 +174,28 @@ func (r *Repo) Needs(role string) ([]edge.ID, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, of := range roles.list() {
-		if of.name == role {
+	for _, of := range roles.List() {
+		if of.Name == role {
 			return of.Keys, nil
 		}
 	}
 	return nil, fmt.Errorf("ota/repo: there is no role %q", role)
 }
 
-// Verify proves the folder as a device would that knows only its first root and has a clock that is right, and then all its programs.
-func (r *Repo) Verify(ctx context.Context, now time.Time) ([]ota.Artifact, error) {
-	roots, err := r.roots()
-	if err != nil {
+// Verify proves the folder as a device would that knows only the root, nil for the folder's first, and has a clock that is right; and then all
+// its programs.
+func (r *Repo) Verify(ctx context.Context, root []byte, now time.Time) ([]ota.Artifact, error) {
+	if _, err := r.Files(); err != nil {
 		return nil, err
 	}
-	all, err := Prove(ctx, roots[0], trust.FolderFetcher(r.Metadata()), now)
+	if len(root) == 0 {
+		roots, err := r.roots()
+		if err != nil {
+			return nil, err
+		}
+		root = roots[0]
+	}
+	all, err := Prove(ctx, root, trust.FolderFetcher(r.Metadata()), now)
 	if err != nil {
 		return all, err
 	}
@@ -200,12 +208,25 @@ func (r *Repo) Verify(ctx context.Context, now time.Time) ([]ota.Artifact, error
 }
 
 func (r *Repo) verifyProgram(a ota.Artifact) error {
-	f, err := os.Open(r.Program(a.Tree))
+	f, _, err := r.OpenProgram(a.Tree)
 	if err != nil {
-		return fmt.Errorf("ota/repo: program of %s: %w", a.Path, err)
+		return fmt.Errorf("%w (%s)", err, a.Path)
 	}
 	defer f.Close()
 	return trust.CheckProgram(a, f)
+}
+
+// OpenProgram returns a program of the folder and its length in bytes, for trust.WriteBundle.
+func (r *Repo) OpenProgram(tree [32]byte) (io.ReadCloser, int64, error) {
+	f, err := os.Open(r.Program(tree))
+	if err != nil {
+		return nil, 0, fmt.Errorf("ota/repo: %w", err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, 0, errors.Join(fmt.Errorf("ota/repo: %w", err), f.Close())
+	}
+	return f, info.Size(), nil
 }
 
 // Prove proves what f has from a root on, as a device would that never heard anything before.
