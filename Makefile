@@ -16,9 +16,6 @@ PURE        := . ./journal/... ./fleet/... ./sensors/...
 # These start themselves again, which an emulator without binfmt cannot.
 RESTARTS    := ^TestKill
 
-# What runs on a board: BOARD's package for the card that make flash writes.
-DEBARCH     := $(if $(filter rpi1% rpizero rpi2 bbb beagle%,$(BOARD)),armhf,$(if $(filter pc amd64,$(BOARD)),amd64,arm64))
-
 .PHONY: help build demo test chaos soak lint bench gobench cross fuzz qemu deb release deploy flash clean
 
 help: ## show this list
@@ -95,7 +92,8 @@ deploy: ## HOST=user@host: build for that machine, install there over ssh, start
 
 flash: build ## BOARD=rpi4 DEV=/dev/sdX IMAGE=file.img.xz [TOKEN=enroll.toml CONFIG=file.toml]: write a card that enrols by itself
 	@[ -n "$(BOARD)" ] && [ -n "$(DEV)" ] && [ -n "$(IMAGE)" ] || { echo "make flash BOARD=rpi4 DEV=/dev/sdX IMAGE=file.img.xz TOKEN=enroll.toml"; exit 2; }
-	@package=$$(PACKAGES=streembitd GO="$(GO)" VERSION="$(VERSION)" bash packaging/deb $(DEBARCH)); \
+	@arch=$$(bin/streembit image boards $(BOARD) | awk 'NR == 2 {print $$2}'); \
+		package=$$(PACKAGES=streembitd GO="$(GO)" VERSION="$(VERSION)" bash packaging/deb $$arch); \
 		bin/streembit image flash "$(IMAGE)" "$(DEV)" --board $(BOARD) --package "$$package" $(if $(TOKEN),--token "$(TOKEN)") $(if $(CONFIG),--config "$(CONFIG)") $(FLAGS)
 
 clean: ## remove what was built
