@@ -39,7 +39,7 @@ func newImage(a *app) *cobra.Command {
 		Short: "Write cards for boards, and prepare them so that they enrol by themselves",
 		Args:  cobra.ArbitraryArgs, RunE: cli.Group,
 	}
-	cmd.AddCommand(newImageFlash(a), newImagePrepare(a), newImageBoards(a))
+	cmd.AddCommand(newImageFlash(a), newImagePrepare(a), newImageBoards(a), newImageManifest(a))
 	return cmd
 }
 
