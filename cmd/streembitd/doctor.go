@@ -92,6 +92,7 @@ func (f *doctorFlags) machine(cfg *config) doctor.Machine {
 	m.Space = func(path string) (doctor.Space, error) {
 		return doctor.SpaceOf(f.root + "/" + strings.TrimPrefix(path, "/"))
 	}
+	m.Updates = func() []doctor.Finding { return updateFindings(f.root + releasesRoot) }
 	if f.root != "/" {
 		m.Now = time.Time{} // this machine's clock says nothing of the other's
 	}

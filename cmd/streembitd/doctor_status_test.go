@@ -3,6 +3,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +12,7 @@ import (
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/agent"
 	"github.com/streembit/edge/cmd/streembitd/doctor"
+	"github.com/streembit/edge/ota"
 	"github.com/streembit/edge/transport/p2p"
 )
 
@@ -74,5 +77,33 @@ func TestDoctor_FindsWhatTheProgramSays(t *testing.T) {
 		if f := found[len(found)-1]; !strings.Contains(f.What, says) || f.Fix == "" || f.Level == doctor.OK {
 			t.Errorf("%+v, want %q", f, says)
 		}
+	}
+}
+
+// How the last update ended, in words; damaged files of the updater are said too.
+func TestDoctor_TellsOfUpdates(t *testing.T) {
+	for want, p := range map[string]ota.Progress{
+		"warning 1.5.0 did not stay (crashed: three times); 1.4.0 runs again": {Version: "1.4.0", Wanted: "1.5.0", Stage: ota.RolledBack, Reason: ota.ReasonCrashed, Detail: "three times"},
+		"warning 1.5.0 was not installed (below-security-floor: too old)":     {Version: "1.6.0", Wanted: "1.5.0", Stage: ota.Refused, Reason: ota.ReasonFloor, Detail: "too old"},
+		"note 1.5.0 is on trial":                  {Version: "1.5.0", Stage: ota.Trying},
+		"ok 1.5.0 was installed by an update":     {Version: "1.5.0", Stage: ota.Committed},
+		"ok none since the program was installed": {Stage: ota.Idle},
+	} {
+		f := updateFinding(p)
+		if got := string(f.Level) + " " + f.What; got != want || (f.Level == doctor.Warning) != (f.Fix != "") {
+			t.Errorf("%+v, want %q", f, want)
+		}
+	}
+	root := t.TempDir()
+	if got := updateFindings(root); got != nil {
+		t.Errorf("no updater, and %+v", got)
+	}
+	for _, name := range []string{"current", "outcome.json"} {
+		if err := os.WriteFile(filepath.Join(root, name), []byte("damaged"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := updateFindings(root); len(got) != 1 || got[0].Level != doctor.Warning || got[0].Fix == "" {
+		t.Errorf("damaged, and %+v", got)
 	}
 }
