@@ -4,7 +4,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 
 GO          ?= go
-VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+VERSION     ?= $(shell bash packaging/version)
 BUILD       := $(GO) build -trimpath -ldflags "-X main.version=$(VERSION)"
 STRIPPED    := $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -16,27 +16,29 @@ PURE        := . ./journal/... ./fleet/... ./sensors/...
 # These start themselves again, which an emulator without binfmt cannot.
 RESTARTS    := ^TestKill
 
-.PHONY: help build demo test chaos soak lint bench gobench cross fuzz qemu clean
+.PHONY: help build demo test chaos soak lint bench gobench cross fuzz qemu deb release deploy flash clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
 
-build: ## bin/streembitd and bin/streembit, static, for this machine
-	CGO_ENABLED=0 $(BUILD) -o bin/ ./cmd/streembitd ./cmd/streembit
+build: ## bin/streembitd, bin/streembit-updater and bin/streembit, static, for this machine
+	CGO_ENABLED=0 $(BUILD) -o bin/ ./cmd/streembitd ./cmd/streembit-updater ./cmd/streembit
 
 demo: build ## a fleet on loopback: devices and hubs die, then a server pulls every reading (about a minute)
 	bin/streembit demo
 
 test: ## all tests under the race detector; the trials of test/chaos without it: they check thousands of signatures
-	$(GO) test -race -vet=off -timeout 15m $$($(GO) list ./... | grep -v /test/chaos)
+	$(GO) test -race -vet=off -timeout 15m $$($(GO) list ./... | grep -vE "/test/(chaos|deb)$$")
 	$(GO) test -vet=off -timeout 15m ./test/chaos
+	$(GO) test -vet=off -timeout 20m ./test/deb
 	$(GO) test -vet=off -tags tpm ./fleet/tpm
 
 chaos: ## as root: kill, cut, fill, spoil and replace members, with controls, in the long form (an hour); a table for bench/RESULTS.md
 	CHAOS=long $(GO) test -v -count=1 -timeout 4h ./test/chaos
 
-soak: ## the agent's faults, kills of each sink's server and collector, SOAK rounds of kills of a fleet (default 2000; some 2 h in all)
+soak: ## the agent's faults, power cuts of updates, kills of each sink's server and collector, SOAK rounds of kills of a fleet (default 2000; some 2 h in all)
 	$(GO) test -race -count=20 -run '^TestSoak$$' ./agent
+	POWERCUTS=20 $(GO) test -v -count=1 -timeout 1h -run '^TestUpdate_PowerCut' ./ota/slots | grep -v '^ *\(=== \|--- PASS\)'
 	STREEMBIT_SOAK=100 $(GO) test -v -count=1 -timeout 4h -run '^Test(Contract|Remote)$$/killed' ./collector/...
 	CHAOS=long CHAOS_ROUNDS=$(SOAK) $(GO) test -v -count=1 -timeout 24h -run '^TestKill$$' ./test/chaos
 	COLLECTOR_ROUNDS=100 $(GO) test -v -count=1 -timeout 4h -run '^TestKill' ./collector
@@ -44,12 +46,14 @@ soak: ## the agent's faults, kills of each sink's server and collector, SOAK rou
 lint: ## go vet, staticcheck, gofmt, go mod tidy; golangci-lint where it is installed
 	$(GO) vet ./...
 	$(GO) vet -tags tpm ./fleet/tpm ./cmd/streembitd
+	$(GO) vet -tags docs ./cmd/...
 	cd bench/peers && $(GO) vet ./...
 	$(GO) run $(STATICCHECK) -checks inherit,ST1000 ./...
 	cd bench/peers && $(GO) run $(STATICCHECK) -checks inherit,ST1000 ./...
 	@bad=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l); [ -z "$$bad" ] || { echo "run gofmt -w on:"; echo "$$bad"; exit 1; }
 	$(GO) mod tidy -diff
 	cd bench/peers && $(GO) mod tidy -diff
+	cd tools && $(GO) mod tidy -diff
 	@if command -v golangci-lint >/dev/null; then golangci-lint run ./...; \
 	else echo "golangci-lint is not installed, its linters were not run: go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI)"; fi
 
@@ -78,5 +82,21 @@ qemu: ## tests of the packages without network, as 32-bit ARMv6 and as ARM64 pro
 		CGO_ENABLED=0 GOOS=linux GOARCH=$${arch%:*} GOARM=6 $(GO) test -vet=off -timeout 15m -skip "$(RESTARTS)" -exec "$$emulator" $(PURE); \
 	done
 
-clean: ## remove what build and cross made
-	rm -rf bin
+deb: ## dist/: Debian packages for arm64, armhf, amd64 and riscv64; ARCH=arm64 for one
+	@GO="$(GO)" VERSION="$(VERSION)" bash packaging/deb $(ARCH)
+
+release: ## dist/: the packages, tar files with install.sh, checksums; SIGN=KEYFILE signs them with an SSH key
+	@GO="$(GO)" VERSION="$(VERSION)" bash packaging/release $(ARCH)
+
+deploy: ## HOST=user@host: build for that machine, install there over ssh, start, wait until it is ready
+	@[ -n "$(HOST)" ] || { echo "which machine? make deploy HOST=pi@pi-1"; exit 2; }
+	@GO="$(GO)" VERSION="$(VERSION)" bash packaging/deploy $(HOST)
+
+flash: build ## BOARD=rpi4 DEV=/dev/sdX IMAGE=file.img.xz [TOKEN=enroll.toml CONFIG=file.toml]: write a card that enrols by itself
+	@[ -n "$(BOARD)" ] && [ -n "$(DEV)" ] && [ -n "$(IMAGE)" ] || { echo "make flash BOARD=rpi4 DEV=/dev/sdX IMAGE=file.img.xz TOKEN=enroll.toml"; exit 2; }
+	@arch=$$(bin/streembit image boards $(BOARD) | awk 'NR == 2 {print $$2}'); \
+		package=$$(PACKAGES=streembitd GO="$(GO)" VERSION="$(VERSION)" bash packaging/deb $$arch); \
+		bin/streembit image flash "$(IMAGE)" "$(DEV)" --board $(BOARD) --package "$$package" $(if $(TOKEN),--token "$(TOKEN)") $(if $(CONFIG),--config "$(CONFIG)") $(FLAGS)
+
+clean: ## remove what was built
+	rm -rf bin dist

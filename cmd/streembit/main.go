@@ -18,7 +18,7 @@ func main() { start(newApp()) }
 // start runs the program and ends the process.
 func start(a *app) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := newRoot(a).ExecuteContext(ctx)
+	err := withDocs(newRoot(a)).ExecuteContext(ctx)
 	stop()
 	os.Exit(int(outcome().Report(os.Stderr, err)))
 }

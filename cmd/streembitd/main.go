@@ -19,7 +19,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := newRoot().ExecuteContext(ctx)
+	err := withDocs(newRoot()).ExecuteContext(ctx)
 	stop()
 	os.Exit(int(outcome().Report(os.Stderr, err)))
 }
@@ -41,7 +41,7 @@ Exit codes: 0 ok, 1 failure, 2 usage, 3 unreachable, 4 refused, 5 verification f
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(cli.FlagError)
-	root.AddCommand(newRunCommand(), newIDCommand(), newSensorsCommand(), newStatusCommand(), newNetCommand(), newAuditCommand(), newResetCommand())
+	root.AddCommand(newRunCommand(), newIDCommand(), newSensorsCommand(), newStatusCommand(), newNetCommand(), newAuditCommand(), newResetCommand(), newDoctorCommand(), newSuperviseCommand())
 	return root
 }
 
@@ -50,6 +50,7 @@ func outcome() cli.Program {
 	return cli.Program{Name: "streembitd", Kinds: []cli.Kind{
 		{Is: cli.Wraps(transport.ErrUnreachable, errNotRunning, errNoHub), Code: cli.Unreachable, Try: "streembitd run --config FILE"},
 		{Is: cli.Is[*transport.Refusal], Code: cli.Refused, Try: "streembitd status"},
+		{Is: cli.Wraps(errSick), Code: cli.Failure, Try: "streembitd doctor"},
 		{Is: cli.Wraps(errNotGranted), Code: cli.Refused, Try: "streembitd id"},
 		{Is: cli.Wraps(journal.ErrForeignSigner, journal.ErrNotCanonical, journal.ErrMalformed, fleet.ErrNotOwner, fleet.ErrRollback, fleet.ErrWrongFleet),
 			Code: cli.Unverified, Try: "copy fleet.cbor from the owner again"},

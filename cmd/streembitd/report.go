@@ -10,6 +10,7 @@ import (
 
 	"github.com/streembit/edge/agent"
 	"github.com/streembit/edge/agent/rules"
+	"github.com/streembit/edge/cmd/streembitd/doctor"
 	"github.com/streembit/edge/transport/p2p"
 )
 
@@ -39,6 +40,8 @@ type status struct {
 	Alarms       []alarm      `json:"alarms"`
 	Enrolment    *enrolStatus `json:"enrolment,omitempty"` // while unclaimed
 	Queue        *queueStatus `json:"queue,omitempty"`     // of a hub
+
+	Machine []doctor.Finding `json:"machine"` // what the program itself sees of it; streembitd doctor sees more
 }
 
 type storeStatus struct {
@@ -78,6 +81,7 @@ func (p *program) status() status {
 	s.Network = &network
 	p.fleetStatus(&s)
 	s.Config = p.configStatus()
+	s.Machine = seen(&p.cfg)
 	if p.agent != nil {
 		a := p.agent.Status()
 		s.Device, s.Buses = &a, busesOf(p.board)
@@ -99,6 +103,7 @@ func (s status) print(out io.Writer) {
 	if s.Enrolment != nil {
 		s.printEnrolment(out)
 		s.printFleet(out)
+		printMachine(out, s.Machine)
 		return
 	}
 	fmt.Fprintf(out, "%s  fleet %s  roles %v  version %s\n", s.ID, s.Fleet, s.Roles, s.Version)
@@ -107,6 +112,7 @@ func (s status) print(out io.Writer) {
 		s.Network.brief(out)
 	}
 	s.printFleet(out)
+	printMachine(out, s.Machine)
 	printConfig(out, s.Config)
 	if s.Device != nil {
 		printDevice(out, s.Device)

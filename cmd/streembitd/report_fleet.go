@@ -42,7 +42,7 @@ func (p *program) unclaimedStatus(n *newcomer) status {
 		e.Hubs[id.String()] = a.answer
 	}
 	return status{ID: p.key.ID().String(), Roles: []string{}, Version: version, Addrs: n.node.Addrs(), Standing: "unclaimed",
-		Time: p.clock.status(time.Time{}), Alarms: p.alarms.list(), Enrolment: e}
+		Time: p.clock.status(time.Time{}), Alarms: p.alarms.list(), Enrolment: e, Machine: seen(&p.cfg)}
 }
 
 // printFleet shows who this member is to the fleet.
