@@ -146,3 +146,14 @@ func covers(rights []Right, given Right) bool {
 	}
 	return true
 }
+
+// MaySome reports whether the member may do what, on some members at least; what "" = anything. For what concerns no single member.
+func (f *Fleet) MaySome(who edge.ID, do Verb, what string) bool {
+	if f.isOwner(who) {
+		return true
+	}
+	g, ok := f.Member(who)
+	return ok && slices.ContainsFunc(g.Rights, func(r Right) bool {
+		return r.Do == do && (what == "" || slices.ContainsFunc(r.What, func(p string) bool { return fits(p, what) }))
+	})
+}
