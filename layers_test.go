@@ -75,7 +75,7 @@ var reserved = []struct {
 	{"github.com/multiformats/", []string{"transport/p2p/..."}},
 	{"github.com/ipfs/", []string{"transport/p2p/..."}},
 	{"github.com/minio/selfupdate", []string{"ota/slots"}},
-	{"github.com/theupdateframework/", []string{"ota/trust"}},
+	{"github.com/theupdateframework/", []string{"ota/trust/..."}},
 	{"github.com/jackc/pgx", []string{"collector/...", "test/..."}},
 	{"modernc.org/", []string{"collector/...", "cmd/streembit/...", "test/..."}},
 	{"filippo.io/", []string{"cmd/streembit/..."}}, // streembitd must stay small

@@ -76,6 +76,17 @@ func (a *Artifact) Fits(m Machine) error {
 	return nil
 }
 
+// ErrBelowFloor is wrapped when a program is below the security floor.
+var ErrBelowFloor = errors.New("it is below the security floor: a later version mended what must not come back")
+
+// Above returns nil unless the program's version is below a security floor, "" = none. The error wraps ErrBelowFloor.
+func (a *Artifact) Above(floor Version) error {
+	if a.Version.Compare(floor) < 0 {
+		return fmt.Errorf("ota: %s is below %s: %w", a.Path, floor, ErrBelowFloor)
+	}
+	return nil
+}
+
 // Stage is how far a device is with an update.
 type Stage string
 

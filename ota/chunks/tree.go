@@ -32,3 +32,12 @@ func ListOf(r io.Reader) (list List, size int64, err error) {
 		}
 	}
 }
+
+// Tree reads a program to its end and returns the hash that names it, and its bytes. It is ListOf without the list.
+func Tree(r io.Reader) (tree [32]byte, size int64, err error) {
+	l, size, err := ListOf(r)
+	if err != nil {
+		return tree, 0, err
+	}
+	return l.Tree(), size, nil
+}
