@@ -127,6 +127,8 @@ const (
 	ReasonOperator  Reason = "operator"      // an operator wanted it
 	ReasonDamaged   Reason = "state-damaged" // the state on disk could not be read: the last good one runs
 	ReasonNoSources Reason = "no-source"     // nobody who was asked has it
+	ReasonDisk      Reason = "disk"          // a file could not be read or written
+	ReasonSame      Reason = "runs-already"  // it is what runs
 )
 
 // Progress is where a device stands, as it tells the fleet and keeps on disk.
