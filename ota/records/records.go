@@ -43,6 +43,7 @@ const (
 var (
 	ErrBadRecord = errors.New("not a record of updates")
 	ErrOlder     = errors.New("a newer one is known")
+	ErrNone      = errors.New("no hub has it") // by those who ask for one
 )
 
 // Record is a proven record.

@@ -116,7 +116,11 @@ func (f *Fetcher) Run(ctx context.Context) error {
 		for _, p := range f.meet(f.o.Find(ctx)) {
 			workers.Go(func() { f.work(ctx, p) })
 		}
-		if !f.await(ctx, findEvery*f.o.Look) {
+		again := findEvery * f.o.Look
+		if time.Since(f.began) < f.o.Settle { // those who begin at the same time are not yet known to whom we ask
+			again = f.o.Look
+		}
+		if !f.await(ctx, again) {
 			return fmt.Errorf("swarm: fetching program: %w", ctx.Err())
 		}
 	}
