@@ -11,6 +11,9 @@ import (
 	"github.com/streembit/edge/fleet"
 	"github.com/streembit/edge/fleet/enroll"
 	"github.com/streembit/edge/journal"
+	"github.com/streembit/edge/ota"
+	"github.com/streembit/edge/ota/trust"
+	"github.com/streembit/edge/ota/trust/repo"
 	"github.com/streembit/edge/transport"
 	"github.com/streembit/edge/transport/p2p"
 )
@@ -23,6 +26,11 @@ func outcome() cli.Program {
 	return cli.Program{Name: "streembit", Kinds: append([]cli.Kind{
 		{Is: cli.Wraps(errUnverified, journal.ErrForeignSigner, journal.ErrTampered, journal.ErrFork, journal.ErrMalformed, journal.ErrNotCanonical,
 			journal.ErrBadSeq, journal.ErrForeignChain, journal.ErrSealed), Code: cli.Unverified, Try: "streembit pull all --format jsonl >/dev/null"},
+		{Is: cli.Wraps(trust.ErrUnsigned, trust.ErrMismatch, trust.ErrRollback, trust.ErrExpired, trust.ErrMalformed, trust.ErrDelegation, trust.ErrTooLarge),
+			Code: cli.Unverified, Try: "streembit ota verify"},
+		{Is: cli.Wraps(repo.ErrTooFew, repo.ErrForeignKey, repo.ErrNotNewer, repo.ErrExists, repo.ErrWrongArch, ota.ErrBelowFloor), Code: cli.Refused,
+			Try: "streembit ota root show"},
+		{Is: cli.Wraps(repo.ErrNoRoot), Code: cli.Failure, Try: "streembit ota keygen"},
 		{Is: cli.Is[*transport.Refusal], Code: cli.Refused, Try: "streembit fleet show"},
 		{Is: cli.Wraps(errWrongPassphrase), Code: cli.Refused, Try: "the same command again"},
 		{Is: cli.Is[*p2p.StandingError], Code: cli.Refused, Try: "ask an operator of the fleet"},

@@ -291,9 +291,9 @@ func (o *office) syncNow(ctx context.Context) error {
 }
 
 // dirArg is the flag that names the folder, for a command to paste.
-func (o *office) dirArg() string {
-	if string(o.dir) == configDir("fleet") {
+func (d *desk) dirArg() string {
+	if string(d.dir) == configDir("fleet") {
 		return ""
 	}
-	return " --dir " + cli.Quote(string(o.dir))
+	return " --dir " + cli.Quote(string(d.dir))
 }

@@ -66,7 +66,7 @@ Exit codes: 0 ok, 1 failure, 2 usage, 3 unreachable, 4 refused, 5 verification f
 	root.PersistentFlags().StringVar(&a.level, "log", "", "`level` of the log on standard error: debug, info, warn, error")
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newFleet(a), newEnroll(a), newAudit(a), newID(a), newPull(a), newCollect(a), newRewrap(a),
-		newDevices(a), newDescribe(a), newGet(a), newSet(a), newCall(a), newWatch(a), newPing(a), newConfig(a), newDemo(a))
+		newDevices(a), newDescribe(a), newGet(a), newSet(a), newCall(a), newWatch(a), newPing(a), newConfig(a), newOta(a), newDemo(a))
 	return root
 }
 

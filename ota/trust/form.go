@@ -36,7 +36,7 @@ func readForm(data []byte) (map[string]any, error) {
 	if _, err := d.Token(); !errors.Is(err, io.EOF) || m == nil {
 		return nil, fmt.Errorf("more or less than one object: %w", ErrMalformed)
 	}
-	line, err := Encode(m)
+	line, err := encodeLine(m)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
@@ -49,8 +49,8 @@ func readForm(data []byte) (map[string]any, error) {
 	return m, checkEnvelope(m)
 }
 
-// Encode writes metadata in the form that readForm wants.
-func Encode(v any) ([]byte, error) {
+// encodeLine writes JSON on one line, keys sorted, nothing escaped that need not be.
+func encodeLine(v any) ([]byte, error) {
 	var out bytes.Buffer
 	enc := json.NewEncoder(&out)
 	enc.SetEscapeHTML(false)
@@ -203,4 +203,27 @@ func guard(err *error) {
 	if p := recover(); p != nil {
 		*err = fmt.Errorf("%w: reading it failed: %v", ErrMalformed, p)
 	}
+}
+
+// Canonical rewrites metadata in the form that readForm wants: one line, keys sorted.
+func Canonical(data []byte) ([]byte, error) {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	var m map[string]any
+	if err := d.Decode(&m); err != nil {
+		return nil, fmt.Errorf("ota/trust: %w: %w", ErrMalformed, err)
+	}
+	line, err := encodeLine(m)
+	if err != nil {
+		return nil, fmt.Errorf("ota/trust: %w: %w", ErrMalformed, err)
+	}
+	return line, nil
+}
+
+// CheckRootForm reports whether a root is well-formed; who signed it does not count.
+func CheckRootForm(data []byte) error {
+	if err := checkRoot(data); err != nil {
+		return fmt.Errorf("ota/trust: root: %w", err)
+	}
+	return nil
 }

@@ -67,6 +67,14 @@ func newChain(roots [][]byte) (set *trustedmetadata.TrustedMetadata, err error) 
 	return set, nil
 }
 
+// CheckRoots proves a chain of roots: each is signed by enough keys of its own and of the one before it. Expiry is not judged.
+func CheckRoots(roots ...[]byte) error {
+	if _, err := newChain(roots); err != nil {
+		return fmt.Errorf("ota/trust: %w", err)
+	}
+	return nil
+}
+
 // begin lets the chain begin at the pinned root. One that it does not know is an owner's newer one: what that one's keys did not sign goes.
 func (h *held) begin(pinned []byte) {
 	if i := slices.IndexFunc(h.Roots, func(root []byte) bool { return bytes.Equal(root, pinned) }); i >= 0 {
