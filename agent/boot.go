@@ -12,8 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/streembit/edge/internal/ntp"
 	"github.com/streembit/edge/journal"
-	"golang.org/x/sys/unix"
 )
 
 // Boot returns the kernel's random id of this boot and how long the machine had been up when this program's clock showed asOf, from /proc below root.
@@ -61,9 +61,5 @@ func readUptime(path string) (uptime time.Duration, asOf time.Time, err error) {
 	return uptime, asOf, nil
 }
 
-// KernelSynced reports whether the kernel says that its clock is synchronised (adjtimex(2)), as NTP daemons tell it.
-func KernelSynced() bool {
-	var t unix.Timex
-	state, err := unix.Adjtimex(&t)
-	return err == nil && state != unix.TIME_ERROR && t.Status&unix.STA_UNSYNC == 0
-}
+// KernelSynced reports whether somebody vouches for the machine's clock.
+func KernelSynced() bool { return ntp.Synced() }

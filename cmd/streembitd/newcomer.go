@@ -68,6 +68,8 @@ func (p *program) enrol(ctx context.Context) (*fleet.Fleet, error) {
 		return nil, errors.Join(err, n.node.Close())
 	}
 	var f *fleet.Fleet
+	p.vitals.enter(unclaimed)
+	defer p.vitals.enter(opening)
 	group.Go(wait)
 	group.Go(func() error { n.seek(ctx); return nil })
 	group.Go(func() error { return n.watchFile(ctx) })

@@ -71,6 +71,7 @@ type program struct {
 	node    *p2p.Node
 	repair  *repair.Repairer // nil unless hub
 	said    hubWords
+	vitals  *vitals
 	doubt   chan struct{} // see doubtful
 	closers []io.Closer
 }
@@ -83,6 +84,8 @@ func serve(ctx context.Context, cfg config, hubs []string, file *command.ConfigF
 	if cfg.Clock == "always" {
 		p.clock.synced = func() bool { return true }
 	}
+	p.vitals = newVitals(p)
+	defer p.vitals.start(ctx)()
 	defer func() { err = errors.Join(err, p.close()) }()
 	f, err := p.join(ctx)
 	if err != nil || f == nil {
@@ -119,6 +122,7 @@ func serve(ctx context.Context, cfg config, hubs []string, file *command.ConfigF
 	group.Go(func() error { return p.reload(ctx) })
 	group.Go(func() error { return p.members.watchClock(ctx, p.node.FleetChanged) })
 	group.Go(func() error { return p.keepContact(ctx) })
+	p.vitals.enter(atWork)
 	logger.Info("ready", "id", p.key.ID(), "roles", p.roles, "fleet", f.ID(), "addrs", p.node.Addrs())
 	err = group.Wait()
 	logger.Info("stopping", "err", err)

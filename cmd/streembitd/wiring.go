@@ -123,7 +123,10 @@ func (p *program) openAgent(ctx context.Context) error {
 	publisher := transport.NewPublisher(p.node, p.members.get)
 	p.opened(closerFunc(publisher.Close))
 	hubs := agent.NewHubs(p.logger.With("part", "agent"))
-	publisher.Observe(hubs.Answered)
+	publisher.Observe(func(hub edge.ID, err error) {
+		hubs.Answered(hub, err)
+		p.vitals.answered(err)
+	})
 	c := agent.Config{
 		Boot: boot, Clock: clock, Probes: probes,
 		Streams: p.streams(), Readers: func(s string) ([]journal.Reader, error) { return p.members.get().Readers(p.key.ID(), s) },

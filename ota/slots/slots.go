@@ -117,7 +117,9 @@ type Refusal struct {
 	Err    error
 }
 
-func (r *Refusal) Error() string { return fmt.Sprintf("slots: not installed (%s): %v", r.Reason, r.Err) }
+func (r *Refusal) Error() string {
+	return fmt.Sprintf("slots: not installed (%s): %v", r.Reason, r.Err)
+}
 func (r *Refusal) Unwrap() error { return r.Err }
 
 func refuse(reason ota.Reason, format string, args ...any) error {
