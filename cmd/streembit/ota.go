@@ -44,10 +44,15 @@ func newOta(a *app) *cobra.Command {
 		Short: "Sign and publish updates of streembitd",
 		Long: `Updates are proven by TUF metadata: a root that 2 of 3 holders sign, targets that name the programs, snapshot and timestamp that keep them fresh.
 Once:            streembit ota keygen, then streembit ota pin
-Each release:    streembit ota release --version 1.4.0 FILE…, then streembit ota sign`,
+Each release:    streembit ota release --version 1.4.0 FILE…, then streembit ota sign, streembit ota publish, streembit ota rollout --to 1.4.0
+All the time:    streembit ota keep`,
 		Args: cobra.ArbitraryArgs, RunE: cli.Group,
 	}
-	cmd.AddCommand(newOtaKeygen(a), newOtaKey(a), newOtaRoot(a), newOtaPin(a), newOtaRelease(a), newOtaWithdraw(a), newOtaSign(a), newOtaVerify(a), newOtaBundle(a))
+	cmd.AddCommand(newOtaKeygen(a), newOtaKey(a), newOtaRoot(a), newOtaPin(a), newOtaRelease(a), newOtaWithdraw(a), newOtaSign(a), newOtaVerify(a), newOtaBundle(a),
+		newOtaPublish(a), newOtaRollout(a), newOtaStatus(a), newOtaKeep(a),
+		newOtaTurn(a, "pause", "Let no more devices begin; those that have begun go on", pauseRollout),
+		newOtaTurn(a, "resume", "Go on with a rollout that was paused", resumeRollout),
+		newOtaTurn(a, "rollback", "Have devices go back to the version before", backRollout))
 	return cmd
 }
 

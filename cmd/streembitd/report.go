@@ -10,6 +10,7 @@ import (
 
 	"github.com/streembit/edge/agent"
 	"github.com/streembit/edge/agent/rules"
+	"github.com/streembit/edge/ota/device"
 	"github.com/streembit/edge/transport/p2p"
 )
 
@@ -27,6 +28,7 @@ type status struct {
 	Buses   []busStatus    `json:"buses,omitempty"` // of a device's board
 	Rules   []rules.Status `json:"rules,omitempty"`
 	Config  *configStatus  `json:"config,omitempty"` // that was pushed last
+	Update  *device.Status `json:"update,omitempty"`
 	Store   *storeStatus   `json:"store,omitempty"`
 	Repair  *repairStatus  `json:"repair,omitempty"` // of a hub
 
@@ -91,6 +93,10 @@ func (p *program) status() status {
 	if p.repair != nil {
 		s.Repair = repairStatusOf(p.repair.Stats(), f)
 	}
+	if u := p.updater.Load(); u != nil {
+		update := u.Status()
+		s.Update = &update
+	}
 	return s
 }
 
@@ -108,6 +114,9 @@ func (s status) print(out io.Writer) {
 	}
 	s.printFleet(out)
 	printConfig(out, s.Config)
+	if s.Update != nil {
+		writeUpdate(out, *s.Update)
+	}
 	if s.Device != nil {
 		printDevice(out, s.Device)
 		printBuses(out, s.Buses)

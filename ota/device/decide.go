@@ -101,7 +101,7 @@ func (u *Updater) refusal(a *ota.Artifact, p ota.Progress) (decision, bool) {
 	if out, err := u.o.Slots.Outcome(); err == nil && out.Wanted == a.Version && out.Stage == ota.Refused && !u.retryDue(out) {
 		return no(out.Stage, out.Reason, "%s", out.Detail)
 	}
-	if len(u.o.Quiet) > 0 {
+	if len(u.o.Quiet) > 0 && !u.byHand() {
 		now, ok := u.o.Clock()
 		if !ok {
 			return no(ota.Waiting, ota.ReasonNoClock, "there are quiet hours, and the clock is not known to be right")
@@ -185,4 +185,11 @@ func (u *Updater) outcome(p *ota.Progress) (out ota.Progress, ok bool) {
 		p.Stage, p.Wanted, p.Reason, p.Detail, p.At = out.Stage, out.Wanted, out.Reason, out.Detail, out.At
 	}
 	return out, true
+}
+
+// byHand reports whether a person wants the update.
+func (u *Updater) byHand() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.bundle != nil
 }

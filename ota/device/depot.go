@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/time/rate"
 
@@ -23,13 +24,14 @@ type Depot struct {
 	in    *rate.Limiter // nil = no limit
 	out   *rate.Limiter
 	log   *slog.Logger
+	given atomic.Int64
 
 	mu     sync.Mutex
 	coming map[chunks.Hash]*swarm.Fetcher
 	shared map[chunks.Hash]*chunks.File // of somebody else's files
 }
 
-// NewDepot puts a store to use. bytes a second bound what is fetched and what is given, each for itself; 0 = no bound.
+// NewDepot puts a store to use; nil for one that only shares. bytes a second bound what is fetched and what is given, each for itself; 0 = no bound.
 func NewDepot(store *chunks.Store, self edge.ID, bytes int64, log *slog.Logger) *Depot {
 	d := &Depot{store: store, self: self, log: log, coming: map[chunks.Hash]*swarm.Fetcher{}, shared: map[chunks.Hash]*chunks.File{}}
 	if bytes > 0 {
@@ -38,6 +40,9 @@ func NewDepot(store *chunks.Store, self edge.ID, bytes int64, log *slog.Logger) 
 	}
 	return d
 }
+
+// Given returns the bytes of chunks that were given to others.
+func (d *Depot) Given() int64 { return d.given.Load() }
 
 // Share gives others a program that lies in a file which is not the depot's.
 func (d *Depot) Share(f *chunks.File) {
@@ -52,6 +57,9 @@ func (d *Depot) file(tree chunks.Hash) (*chunks.File, error) {
 	d.mu.Unlock()
 	if f != nil {
 		return f, nil
+	}
+	if d.store == nil {
+		return nil, fmt.Errorf("device: %w", chunks.ErrNotKnown)
 	}
 	return d.store.Get(tree)
 }
@@ -95,6 +103,7 @@ func (d *Depot) Chunk(ctx context.Context, tree chunks.Hash, i int, buf []byte) 
 	if err != nil {
 		return nil, err
 	}
+	d.given.Add(int64(len(c)))
 	return c, nil
 }
 
