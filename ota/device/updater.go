@@ -155,6 +155,7 @@ type Status struct {
 	Fetching *FetchStatus `json:"fetching,omitempty"`
 	Programs int          `json:"programs"`         // of the metadata
 	Complete int          `json:"complete"`         // that are here
+	Given    int64        `json:"given_bytes"`      // to others, since the start
 	Checked  time.Time    `json:"checked,omitzero"` // when the metadata were last heard to be the newest
 	Error    string       `json:"error,omitempty"`  // of the last look
 }
@@ -222,6 +223,7 @@ func (u *Updater) Check(ctx context.Context) (Status, error) {
 func (u *Updater) Status() Status {
 	u.mu.Lock()
 	s, f := u.status, u.fetch
+	s.Given = u.o.Depot.Given()
 	if f == nil {
 		f = u.mirror
 	}
