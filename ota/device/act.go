@@ -56,8 +56,7 @@ func (u *Updater) follow(ctx context.Context, d *decision) {
 	u.blame(f)
 	switch {
 	case errors.Is(f.err, syscall.ENOSPC), errors.Is(f.err, syscall.EDQUOT):
-		d.progress.Stage, d.progress.Reason, d.progress.Detail = ota.Waiting, ota.ReasonSpace, f.err.Error()
-		u.o.Raise(AlarmSpace, f.err.Error())
+		u.diskFull(&d.progress, f.err)
 	case f.err != nil:
 		u.log.Warn("a program could not be fetched, it goes on", "path", f.artifact.Path, "err", f.err)
 	default:
@@ -126,7 +125,7 @@ func (u *Updater) handOver(d *decision, f *chunks.File) {
 	case err == nil:
 		p.Stage, p.Percent = ota.Staged, 0
 		u.mu.Lock()
-		u.handed, u.bundle = handed{d.want.Hash, time.Now()}, nil
+		u.handed, u.bundle, u.full = handed{d.want.Hash, time.Now()}, nil, ""
 		u.mu.Unlock()
 		u.log.Info("handed over to the updater", "path", d.want.Path)
 		u.o.Note(EvHandOver, d.want.Path, fmt.Sprintf("after version %s", u.o.Running))
@@ -134,10 +133,20 @@ func (u *Updater) handOver(d *decision, f *chunks.File) {
 		p.Stage, p.Reason, p.Detail = ota.Refused, ota.ReasonProof, err.Error()
 		u.o.Raise(AlarmProof, err.Error())
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		p.Stage, p.Reason, p.Detail = ota.Waiting, ota.ReasonSpace, err.Error()
-		u.o.Raise(AlarmSpace, err.Error())
+		u.diskFull(p, err)
 	default:
 		p.Detail = err.Error()
 		u.log.Error("a program could not be handed over", "path", d.want.Path, "err", err)
 	}
+}
+
+// fullPause is how long a disk that was full is left alone, whatever it says about its space.
+const fullPause = time.Minute
+
+func (u *Updater) diskFull(p *ota.Progress, err error) {
+	p.Stage, p.Reason, p.Detail = ota.Waiting, ota.ReasonSpace, err.Error()
+	u.o.Raise(AlarmSpace, "no program can be kept: delete something on this machine: "+err.Error())
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.full, u.fullTo = err.Error(), time.Now().Add(fullPause)
 }

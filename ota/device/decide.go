@@ -112,6 +112,12 @@ func (u *Updater) refusal(a *ota.Artifact, p ota.Progress) (decision, bool) {
 			}
 		}
 	}
+	u.mu.Lock()
+	full, until := u.full, u.fullTo
+	u.mu.Unlock()
+	if time.Now().Before(until) {
+		return no(ota.Waiting, ota.ReasonSpace, "%s", full)
+	}
 	missing, err := u.o.Depot.Begin(*a)
 	if errors.Is(err, chunks.ErrQuota) {
 		err = errors.Join(err, u.o.Depot.Keep(a.Tree)) // what was kept for others gives way to what is wanted here
@@ -126,7 +132,9 @@ func (u *Updater) refusal(a *ota.Artifact, p ota.Progress) (decision, bool) {
 		u.o.Raise(AlarmSpace, fmt.Sprintf("version %s needs %d MB free, there are %d: delete something on this machine", a.Version, need/1e6+1, free/1e6))
 		return no(ota.Waiting, ota.ReasonSpace, "%d MB free of %d", free/1e6, need/1e6+1)
 	}
-	u.o.Clear(AlarmSpace)
+	if full == "" {
+		u.o.Clear(AlarmSpace)
+	}
 	return decision{}, false
 }
 

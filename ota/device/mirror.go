@@ -33,8 +33,11 @@ func (u *Updater) keep(ctx context.Context, want *ota.Artifact) {
 		}
 	}
 	u.mu.Lock()
-	changed := !slices.Equal(u.said.kept, trees)
-	u.said.kept = trees
+	heard := u.looks > 0 && u.status.Error == "" // before that, what an earlier run has begun may be what is wanted
+	changed := heard && !slices.Equal(u.said.kept, trees)
+	if changed {
+		u.said.kept = trees
+	}
 	u.status.Programs, u.status.Complete = len(all), complete
 	u.mu.Unlock()
 	if changed && len(all) > 0 {

@@ -114,6 +114,8 @@ type Updater struct {
 	mirror  *fetch
 	handed  handed
 	refused refused
+	full    string    // what the disk said when it was full …
+	fullTo  time.Time // … and until when it is left alone
 	known   known
 	retry   time.Duration
 	news    bool // of the next look: somebody told of something
