@@ -307,6 +307,13 @@ func TestRelease_Keeps(t *testing.T) {
 	if _, err := r.Verify(t.Context(), nil, now); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a program that is gone: %v", err)
 	}
+	_, err = r.Add(repo.Release{Version: "0.1.0", Channel: "beta"}, program(t, "beta"), now) // as from the operator's own build
+	must(t, err)
+	_, err = r.Verify(t.Context(), nil, now)
+	must(t, err)
+	if _, _, err := r.Draft(); !errors.Is(err, repo.ErrNoDraft) {
+		t.Errorf("the same again made a draft: %v", err)
+	}
 }
 
 // TestRequest_Tampered: what holders are shown is what they sign, and what was changed on the way is nobody's signature.
