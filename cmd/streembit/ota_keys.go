@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -129,6 +130,9 @@ func parseIDs(flag string, texts []string) (all []edge.ID, err error) {
 		id, err := edge.ParseID(text)
 		if err != nil {
 			return nil, cli.Try(cli.Usagef("%s %q: %w", flag, text, err), "streembit ota key FILE, on the holder's machine, prints one")
+		}
+		if slices.Contains(all, id) {
+			return nil, cli.Try(cli.Usagef("%s %s is there twice and counts once", flag, id), "one %s for each holder", flag)
 		}
 		all = append(all, id)
 	}

@@ -65,8 +65,8 @@ func (b *Bundle) index(size int64) error {
 	for {
 		h, err := r.Next()
 		if errors.Is(err, io.EOF) {
-			if len(b.metadata) == 0 {
-				return fmt.Errorf("it has no metadata: %w", ErrMalformed)
+			if _, whole := b.metadata[timestampName]; !whole {
+				return fmt.Errorf("it is no bundle, or it is cut off: %w", ErrMalformed)
 			}
 			return nil
 		}

@@ -57,8 +57,8 @@ func (s static) prove(at time.Time) error {
 	return err
 }
 
-// TestStaticRepository_EveryByteCounts changes every byte of every file in three ways: its lowest bit, the bit that tells small letters from
-// capitals, all its bits. Nothing that was changed is proven.
+// TestStaticRepository_EveryByteCounts changes every byte of every file in five ways: its lowest bit, the bit that tells small letters from
+// capitals, those that make a tab of a blank and a blank of a new line, all its bits. Nothing that was changed is proven.
 func TestStaticRepository_EveryByteCounts(t *testing.T) {
 	whole := loadStatic(t)
 	if err := whole.prove(whole.at); err != nil {
@@ -76,7 +76,7 @@ func TestStaticRepository_EveryByteCounts(t *testing.T) {
 			changed := whole
 			good := *file(&whole)
 			for i := range good {
-				for _, mask := range []byte{1, 0x20, 0xff} {
+				for _, mask := range []byte{1, 0x20, 0x29, 0x2a, 0xff} {
 					bad := append([]byte(nil), good...)
 					bad[i] ^= mask
 					*file(&changed) = bad
@@ -85,7 +85,7 @@ func TestStaticRepository_EveryByteCounts(t *testing.T) {
 					}
 				}
 			}
-			t.Logf("%d bytes, each changed in 3 ways", len(good))
+			t.Logf("%d bytes, each changed in 5 ways", len(good))
 		})
 	}
 }

@@ -3,6 +3,7 @@
 package repo
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"debug/elf"
@@ -37,8 +38,9 @@ type Release struct {
 	Notes   string
 }
 
-// Add puts a program into the draft and its bytes into the folder. Its architecture is what its ELF header says. The error wraps ErrExists
-// when the release has a program for that machine already, and ota.ErrBelowFloor, ErrWrongArch and trust.ErrMalformed for what devices would
+// Add puts a program into the draft and its bytes into the folder. Its architecture is what its ELF header says. What the release has already
+// changes nothing, and its bytes are put back where they were lost. The error wraps ErrExists when the release has another program for that
+// machine, and ota.ErrBelowFloor, ErrWrongArch and trust.ErrMalformed for what devices would
 // refuse.
 func (r *Repo) Add(rel Release, file string, now time.Time) (a ota.Artifact, err error) {
 	c, draft, err := r.draftOrNew(now)
@@ -64,6 +66,9 @@ func (r *Repo) Add(rel Release, file string, now time.Time) (a ota.Artifact, err
 		return a, fmt.Errorf("ota/repo: %w", err)
 	}
 	if old := draft.Signed.Targets[a.Path]; old != nil {
+		if bytes.Equal(old.Hashes["sha256"], a.Hash[:]) { // the same again, perhaps because the folder lost it
+			return a, r.copyProgram(a, file)
+		}
 		return a, fmt.Errorf("ota/repo: %s: %w", a.Path, ErrExists)
 	}
 	if err := r.copyProgram(a, file); err != nil {

@@ -185,11 +185,14 @@ func (r *Repo) Needs(role string) ([]edge.ID, error) {
 // Verify proves the folder as a device would that knows only the root, nil for the folder's first, and has a clock that is right; and then all
 // its programs.
 func (r *Repo) Verify(ctx context.Context, root []byte, now time.Time) ([]ota.Artifact, error) {
-	roots, err := r.roots()
-	if err != nil {
+	if _, err := r.Files(); err != nil {
 		return nil, err
 	}
 	if len(root) == 0 {
+		roots, err := r.roots()
+		if err != nil {
+			return nil, err
+		}
 		root = roots[0]
 	}
 	all, err := Prove(ctx, root, trust.FolderFetcher(r.Metadata()), now)
