@@ -21,8 +21,8 @@ RESTARTS    := ^TestKill
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
 
-build: ## bin/streembitd and bin/streembit, static, for this machine
-	CGO_ENABLED=0 $(BUILD) -o bin/ ./cmd/streembitd ./cmd/streembit
+build: ## bin/streembitd, bin/streembit-updater and bin/streembit, static, for this machine
+	CGO_ENABLED=0 $(BUILD) -o bin/ ./cmd/streembitd ./cmd/streembit-updater ./cmd/streembit
 
 demo: build ## a fleet on loopback: devices and hubs die, then a server pulls every reading (about a minute)
 	bin/streembit demo
@@ -35,8 +35,9 @@ test: ## all tests under the race detector; the trials of test/chaos without it:
 chaos: ## as root: kill, cut, fill, spoil and replace members, with controls, in the long form (an hour); a table for bench/RESULTS.md
 	CHAOS=long $(GO) test -v -count=1 -timeout 4h ./test/chaos
 
-soak: ## the agent's faults again and again, then SOAK rounds of kills (default 2000, some 40 min)
+soak: ## the agent's faults and power cuts of updates again and again, then SOAK rounds of kills (default 2000, some 40 min)
 	$(GO) test -race -count=20 -run '^TestSoak$$' ./agent
+	POWERCUTS=20 $(GO) test -v -count=1 -timeout 1h -run '^TestUpdate_PowerCut' ./ota/slots | grep -v '^ *\(=== \|--- PASS\)'
 	CHAOS=long CHAOS_ROUNDS=$(SOAK) $(GO) test -v -count=1 -timeout 24h -run '^TestKill$$' ./test/chaos
 
 lint: ## go vet, staticcheck, gofmt, go mod tidy; golangci-lint where it is installed

@@ -45,7 +45,7 @@ func everyCut(t *testing.T, lax string, disks int, wrong func(*testing.T, string
 		if len(calls) < 20 {
 			t.Fatalf("%s: only %d calls", s.name, len(calls))
 		}
-		for at, call := range calls {
+		for at, call := range append(slices.Clone(calls), "the end") {
 			for seed := range uint64(disks) {
 				t.Run(fmt.Sprint(s.name, at+1), func(t *testing.T) {
 					cuts++
@@ -170,6 +170,9 @@ func (tr *trial) restart(t *testing.T, seed uint64) (bricked string) {
 	rng := rand.New(rand.NewPCG(seed, uint64(len(tr.calls))))
 	w := &world{t: t, root: filepath.Join(scratch(t), "disk"), state: tr.w.state}
 	tr.disk.left(rng, w.root)
+	if what := tr.bare(w); what != "" {
+		return "without the updater's help: " + what
+	}
 	again, n := newLossy(t, w.root, tr.disk.lax), 1+rng.IntN(12)
 	w.before = func(call, path string) error {
 		if n--; n <= 0 {
@@ -187,8 +190,23 @@ func (tr *trial) restart(t *testing.T, seed uint64) (bricked string) {
 	again.settle()
 	w.root, w.before = filepath.Join(scratch(t), "disk"), nil
 	again.left(rng, w.root)
+	if what := tr.bare(w); what != "" {
+		return "without the updater's help, after the second cut: " + what
+	}
 	w.open()
 	return tr.judge(w)
+}
+
+// bare looks at what is started if the updater itself cannot run: the link alone must lead to one of the two programs.
+func (tr *trial) bare(w *world) string {
+	data, err := os.ReadFile(filepath.Join(w.root, "current", slots.ProgramName))
+	if err != nil {
+		return err.Error()
+	}
+	if !bytes.Equal(data, tr.old) && !bytes.Equal(data, tr.fresh) {
+		return fmt.Sprintf("neither program runs but %d bytes", len(data))
+	}
+	return ""
 }
 
 func (tr *trial) judge(w *world) string {
@@ -210,7 +228,11 @@ func (tr *trial) judge(w *world) string {
 	case tr.must != nil && !bytes.Equal(data, tr.must):
 		return fmt.Sprintf("%.14q runs, and it was said otherwise before", data)
 	}
-	if t, err := w.slots.Trial(); err == nil {
+	if t, err := w.slots.Trial(); err != nil {
+		if p, err := w.slots.Outcome(); err != nil || p.Stage == ota.Trying {
+			return fmt.Sprintf("nothing is on trial any more, and the outcome is %s, %v", p.Stage, err)
+		}
+	} else {
 		if err := w.slots.Commit(t); err != nil {
 			return "the trial cannot be ended: " + err.Error()
 		}

@@ -110,6 +110,9 @@ func (v *Supervisor) keep(ctx context.Context, again <-chan struct{}) error {
 	}
 }
 
+// memoryEvery is the time between two looks at the memory of the agent.
+const memoryEvery = 250 * time.Millisecond
+
 // end is how a run of the agent ended.
 type end struct {
 	clean  bool
@@ -127,7 +130,8 @@ func (v *Supervisor) once(ctx context.Context, program string, again <-chan stru
 	cmd := exec.Command(program, v.Args...)
 	cmd.Stdout, cmd.Stderr = v.Stdout, v.Stderr
 	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+words.path, "WATCHDOG_USEC="+strconv.FormatInt(v.Limits.Watchdog.Microseconds(), 10))
-	cmd.Env = append(cmd.Env, "STREEMBIT_RELEASES="+v.Slots.o.Root)
+	// A panic ends with a signal then, and not with the exit code 2 of a wrong config.
+	cmd.Env = append(cmd.Env, "STREEMBIT_RELEASES="+v.Slots.o.Root, "GOTRACEBACK=crash")
 	cmd.WaitDelay = time.Second
 	if err := cmd.Start(); err != nil {
 		return end{why: ota.ReasonCrashed, detail: err.Error()}
@@ -146,7 +150,7 @@ func (v *Supervisor) once(ctx context.Context, program string, again <-chan stru
 func (v *Supervisor) mind(ctx context.Context, p *os.Process, words *words, ended <-chan struct{}, again <-chan struct{}) *end {
 	limit := time.NewTimer(v.Limits.Start)
 	defer limit.Stop()
-	look := time.NewTicker(max(v.Limits.Watchdog/20, 10*time.Millisecond))
+	look := time.NewTicker(memoryEvery)
 	defer look.Stop()
 	for {
 		select {

@@ -114,8 +114,12 @@ func (s *Slots) Flip(staged *Staged) error {
 	if err := s.link(currentName, to); err != nil {
 		return err
 	}
-	s.conclude(ota.Progress{Version: to.Version, Wanted: to.Version, Stage: ota.Trying})
+	s.trying(st.ledger.Trial)
 	return nil
+}
+
+func (s *Slots) trying(t *Trial) {
+	s.conclude(ota.Progress{Version: t.Version, Wanted: t.Version, Stage: ota.Trying})
 }
 
 // Trial returns the trial that goes on. The error wraps ErrNoTrial when there is none.
@@ -167,14 +171,15 @@ func (s *Slots) decide(t Trial, do func(*standing) error) error {
 	return do(st)
 }
 
-// committed writes down what the links say already.
+// committed tells and writes down what the links say already. The outcome comes first: as long as the trial is in the ledger, a power cut has it told
+// again.
 func (s *Slots) committed(st *standing) error {
+	s.conclude(ota.Progress{Version: st.current.Version, Wanted: st.current.Version, Stage: ota.Committed})
 	st.ledger.raise(st.current.Floor)
 	st.ledger.Trial = nil
 	if err := s.saveLedger(&st.ledger); err != nil {
 		return err
 	}
-	s.conclude(ota.Progress{Version: st.current.Version, Wanted: st.current.Version, Stage: ota.Committed})
 	return s.prune(st.current)
 }
 
@@ -199,17 +204,17 @@ func (s *Slots) back(st *standing, reason ota.Reason, detail string) error {
 	return s.returned(st, reason, detail)
 }
 
-// returned writes down what the links say already.
+// returned tells and writes down what the links say already, as committed does.
 func (s *Slots) returned(st *standing, reason ota.Reason, detail string) error {
 	p := ota.Progress{Version: st.good.Version, Stage: ota.RolledBack, Reason: reason, Detail: detail}
 	if t := st.ledger.Trial; t != nil {
 		p.Wanted = t.Version
 	}
+	s.conclude(p)
 	st.current, st.ledger.Trial = st.good, nil
 	if err := s.saveLedger(&st.ledger); err != nil {
 		return err
 	}
-	s.conclude(p)
 	return s.prune(st.good)
 }
 

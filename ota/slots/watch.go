@@ -126,7 +126,11 @@ func (s *Slots) begin() (*Trial, error) {
 		return nil, s.back(st, ota.ReasonTimeout, fmt.Sprintf("it was not healthy for long enough in %d starts of the machine", maxWatches))
 	}
 	copied := *t
-	return &copied, s.saveLedger(&st.ledger)
+	if err := s.saveLedger(&st.ledger); err != nil {
+		return nil, err
+	}
+	s.trying(t) // a power cut may have come before this was told, and the agent tells of its health only then
+	return &copied, nil
 }
 
 // judge decides of a trial by what the agent says. All times are of this process's monotonic clock.
@@ -183,7 +187,7 @@ func (j *judge) lacks(now time.Time) (ota.Reason, string) {
 	h, was := j.said, j.baseline
 	missing := slices.DeleteFunc(slices.Clone(was.Sensors), func(s string) bool { return slices.Contains(h.Sensors, s) })
 	switch {
-	case h.Run == "" || j.beats < 2 && now.Sub(j.saidAt) <= j.times.Silence:
+	case h.Run == "" || j.beats < 2:
 		return ota.ReasonTimeout, "it has told nothing of its health"
 	case h.Version != j.version:
 		return ota.ReasonTimeout, fmt.Sprintf("what runs says that it is %q, not %s", h.Version, j.version)
