@@ -180,6 +180,20 @@ func TestProgram_FromLaptopToHubsToDevices(t *testing.T) {
 	}
 }
 
+// TestProgram_OnlyHubHearsOfWhoAskedIt: there is no other hub that could tell it.
+func TestProgram_OnlyHubHearsOfWhoAskedIt(t *testing.T) {
+	w := transporttest.NewWorld(t, 1, 0)
+	of := release(t, 3)
+	g := empty(t, of)
+	hub := startGiving(t, w, w.Hubs[0], transporttest.NewStore(w.Fleet, 0), g)
+	laptop := startGiving(t, w, w.Reader, nil, &gives{file: of}, func(o *p2p.Options) { o.Listen = nil })
+	_, err := laptop.OfferProgram(deadline(t), hub.ID(), of.Tree())
+	ok(t, err)
+	if _, err := fetchAll(deadline(t), hub, g); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestProgram_MembersOnly: a stranger gets nothing, and nobody whose grant has ended.
 func TestProgram_MembersOnly(t *testing.T) {
 	w := transporttest.NewWorld(t, 1, 1)

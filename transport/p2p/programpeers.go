@@ -135,6 +135,7 @@ func (n *Node) ProgramPeers(tree chunks.Hash) *ProgramPeers {
 func (p *ProgramPeers) Find(ctx context.Context) []swarm.Peer {
 	f := p.node.o.Fleet()
 	hubs := p.hubs(f)
+	p.heard(p.node.wanted.note(f, p.tree, p.node.self, seeker{}, false)) // who asked here
 	for i, id := range hubs {
 		if i >= trackers && !p.node.connected(id) {
 			continue
