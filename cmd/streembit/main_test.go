@@ -32,7 +32,7 @@ func TestTranscripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "setid": setID, "hub": startHub, "addr": setAddr, "publish": publish,
-			"newcomer": newcomer, "daemon": daemons(t), "await": await, "member": inFleet, "jsonfield": jsonField, "program": writeProgram},
+			"newcomer": newcomer, "daemon": daemons(t), "await": await, "member": inFleet, "jsonfield": jsonField, "program": writeProgram, "says": says},
 	})
 }
 

@@ -71,6 +71,9 @@ func (u *Updater) mirrorNext(ctx context.Context, all []ota.Artifact) {
 		select {
 		case <-m.done:
 			u.blame(m)
+			if m.err != nil && ctx.Err() == nil {
+				u.log.Warn("a program could not be kept for others, it goes on", "path", m.artifact.Path, "err", m.err)
+			}
 		default:
 			if slices.ContainsFunc(all, func(a ota.Artifact) bool { return a.Tree == m.artifact.Tree }) {
 				return

@@ -89,6 +89,7 @@ const (
 	tellPause  = 10 * time.Second
 	spread     = 20 * time.Millisecond // for each device of the fleet, before all ask for what is new …
 	spreadMost = time.Minute           // … and at most
+	lookLimit  = 2 * time.Minute       // for one look: the hubs may be far away
 	retryFirst = 5 * time.Second       // what could not be asked is asked again
 )
 
@@ -282,7 +283,9 @@ func (u *Updater) patience() time.Duration {
 
 // look asks for what is new and returns when to look again.
 func (u *Updater) look(ctx context.Context) time.Duration {
-	err := u.refresh(ctx)
+	limited, cancel := context.WithTimeout(ctx, lookLimit)
+	err := u.refresh(limited)
+	cancel()
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.looks++
