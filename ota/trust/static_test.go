@@ -3,6 +3,7 @@
 package trust
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -57,6 +58,28 @@ func (s static) prove(at time.Time) error {
 		return ErrExpired
 	}
 	return err
+}
+
+// TestStaticRepository_Delegates: by the front door the same files are refused for the one thing that is off here, and for nothing else.
+func TestStaticRepository_Delegates(t *testing.T) {
+	s := loadStatic(t)
+	store, err := Open(t.TempDir(), s.root, func() (time.Time, bool) { return s.at, true })
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string][]byte{timestampName: s.timestamp, snapshotName(2): s.snapshot, targetsName(1): s.targets}
+	if err := store.Refresh(t.Context(), fetcherOf(files)); !errors.Is(err, ErrDelegation) {
+		t.Errorf("refresh: %v", err)
+	}
+}
+
+type fetcherOf map[string][]byte
+
+func (f fetcherOf) Fetch(_ context.Context, name string, _ int64) ([]byte, error) {
+	if data, ok := f[name]; ok {
+		return data, nil
+	}
+	return nil, ErrNotFound
 }
 
 // TestStaticRepository_EveryByteCounts changes every byte of every file in three ways: its lowest bit, the bit that tells small letters from

@@ -338,7 +338,7 @@ func TestRequest_Tampered(t *testing.T) {
 	if err := q.Sign(key(40)); !errors.Is(err, repo.ErrForeignKey) {
 		t.Errorf("a stranger: %v", err)
 	}
-	for i := len(text) - 1; i >= 0; i -= 5 { // no change that is still a request counts as signed
+	for i := len(text) - 1; i >= 0; i -= 23 { // no change that is still a request counts as signed
 		bad := bytes.Clone(text)
 		bad[i] ^= 1
 		if q, err := repo.ParseRequest(bad); err == nil {
