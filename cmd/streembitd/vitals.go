@@ -111,7 +111,11 @@ func (v *vitals) look(phase int32) slots.Health {
 	if phase != atWork {
 		return h
 	}
-	v.p.status()
+	v.p.members.get()
+	v.p.node.Addrs()
+	if v.p.store != nil {
+		v.p.store.Stats()
+	}
 	if v.p.agent == nil {
 		return h
 	}

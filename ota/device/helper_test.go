@@ -92,7 +92,6 @@ type installer struct {
 	outcome ota.Progress
 	failed  map[[32]byte]bool
 	err     error
-	none    bool
 }
 
 func (w *world) HandOver(a ota.Artifact, files map[string][]byte, path string) error {

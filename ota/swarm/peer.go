@@ -120,12 +120,11 @@ func (f *Fetcher) fetch(ctx context.Context, p *peer, i int, buf []byte) {
 			return
 		}
 	}
-	f.mu.Lock()
-	limit := graceLimit + time.Duration(size)*time.Second/time.Duration(f.minRate)
-	f.mu.Unlock()
-	limited, cancel := context.WithTimeout(ctx, limit)
+	limited, cancel := context.WithCancel(ctx)
 	defer cancel()
+	stop := f.hurry(p, i, cancel)
 	chunk, err := p.Source.Chunk(limited, f.file.Tree(), i, buf)
+	stop()
 	late := limited.Err() != nil && ctx.Err() == nil
 	if err == nil {
 		err = f.file.Put(i, chunk)
@@ -138,7 +137,7 @@ func (f *Fetcher) fetch(ctx context.Context, p *peer, i int, buf []byte) {
 	case chunk != nil: // it came, and was not kept
 		f.fail(err)
 	case late:
-		f.slow(p, i)
+		f.slow(p)
 	default:
 		f.failure(ctx, p, err)
 	}
@@ -182,20 +181,57 @@ func (f *Fetcher) liar(p *peer, why error) {
 	f.stats.Liars = append(f.stats.Liars, p.ID)
 }
 
-// slow leaves a member alone for a while. If nobody else has the chunk, less is asked of all instead: a weak uplink must get there too.
-func (f *Fetcher) slow(p *peer, i int) {
-	f.log.Info("a source is too slow", "member", p.ID, "bytes_a_second", f.minRate)
+// hurry ends the wait for a chunk that comes below the rate. While nobody else has the chunk less is asked instead, of all: a weak uplink must get there too, and what
+// has come of a chunk is not fetched again.
+func (f *Fetcher) hurry(p *peer, i int, end func()) (stop func()) {
+	began, size := time.Now(), chunks.Len(f.file.Size(), i)
+	left := func() time.Duration {
+		return graceLimit + time.Duration(size)*time.Second/time.Duration(f.minRate) - time.Since(began)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var timer *time.Timer
+	over := false
+	timer = time.AfterFunc(left(), func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		for !over && left() <= 0 {
+			if f.minRate <= slowest || f.elsewhere(p, i) {
+				end()
+				return
+			}
+			f.minRate = max(slowest, f.minRate/2)
+		}
+		if !over {
+			timer.Reset(left())
+		}
+	})
+	return func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		over = true
+		timer.Stop()
+	}
+}
+
+// elsewhere reports whether another source has a chunk. The caller holds mu.
+func (f *Fetcher) elsewhere(p *peer, i int) bool {
+	now := time.Now()
+	for _, o := range f.peers {
+		if o != p && !o.out && o.fails == 0 && o.have.Has(i) && !now.Before(o.until) {
+			return true
+		}
+	}
+	return false
+}
+
+// slow leaves a member alone for a while.
+func (f *Fetcher) slow(p *peer) {
+	f.log.Info("a source is too slow", "member", p.ID, "bytes_a_second", f.o.MinRate)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.stats.Slow = append(f.stats.Slow, p.ID)
 	p.until = time.Now().Add(slowPause)
-	for _, o := range f.peers {
-		if o != p && !o.out && o.have.Has(i) && time.Now().After(o.until) {
-			return
-		}
-	}
-	p.until = time.Time{}
-	f.minRate = max(slowest, f.minRate/2)
 }
 
 // failure leaves a member that could not answer alone, longer each time.

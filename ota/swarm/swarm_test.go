@@ -221,7 +221,7 @@ func site(t *testing.T, w *world, uplink int, start func(i int) time.Duration, t
 	return float64(crossed.Load()) / float64(len(w.bytes)), time.Since(began)
 }
 
-// TestTenDevicesBehindOneUplink: a release of 20 MB crosses the uplink about once, whenever the devices begin and whoever falls out.
+// TestTenDevicesBehindOneUplink: a release of 12 MB crosses the uplink about once, whenever the devices begin and whoever falls out.
 func TestTenDevicesBehindOneUplink(t *testing.T) {
 	for name, c := range map[string]struct {
 		uplink  int
@@ -241,7 +241,7 @@ func TestTenDevicesBehindOneUplink(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, 80)
+				w := newWorld(t, 48)
 				ratio, took := site(t, w, c.uplink, c.start, c.trouble)
 				t.Logf("%s: %.2f sizes crossed the uplink, the last was done after %v", name, ratio, took)
 				if ratio > c.most {

@@ -5,6 +5,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/signal"
@@ -21,7 +22,7 @@ import (
 var kind, version string
 
 func main() {
-	state := os.Args[1]
+	state := cmp.Or(os.Getenv("STATE_DIRECTORY"), os.Args[1]) // as systemd tells it, or a supervisor's caller
 	switch kind {
 	case "crash":
 		fmt.Fprintln(os.Stderr, "panic: as planned")
@@ -32,13 +33,11 @@ func main() {
 			os.Exit(2)
 		}
 	case "stuck": // before it is ready, and deaf
-		signal.Ignore(syscall.SIGTERM)
-		select {}
+		hang()
 	}
 	must(systemd.Ready())
 	if kind == "hang" {
-		signal.Ignore(syscall.SIGTERM)
-		select {}
+		hang()
 	}
 	must(os.WriteFile(state+"/ran", []byte(version), 0o600))
 	h := slots.Health{Run: strconv.Itoa(os.Getpid()), Version: ota.Version(version), ID: "d1", Working: true, Sensors: []string{"s1"}, Hub: true}
@@ -78,6 +77,14 @@ func main() {
 			}
 			eaten = append(eaten, chunk)
 		}
+	}
+}
+
+// hang is no deadlock, which the runtime would notice.
+func hang() {
+	signal.Ignore(syscall.SIGTERM)
+	for {
+		time.Sleep(time.Hour)
 	}
 }
 
