@@ -79,7 +79,7 @@ func roleName(r Role) string {
 }
 
 // Covers reports whether the retention speaks of a device's streams, if of some only.
-func (r *Retention) Covers(device Grant) bool { return slices.ContainsFunc(r.On, device.selected) }
+func (r *Retention) Covers(device Grant) bool { return slices.ContainsFunc(r.On, device.Selected) }
 
 // retained is what one signer said of retention.
 type retained struct {

@@ -105,12 +105,12 @@ func (f *Fleet) May(who edge.ID, do Verb, on edge.ID, what string) bool {
 
 func allows(rights []Right, do Verb, on *Grant, what string) bool {
 	return slices.ContainsFunc(rights, func(r Right) bool {
-		return r.Do == do && slices.ContainsFunc(r.On, on.selected) && slices.ContainsFunc(r.What, func(p string) bool { return fits(p, what) })
+		return r.Do == do && slices.ContainsFunc(r.On, on.Selected) && slices.ContainsFunc(r.What, func(p string) bool { return fits(p, what) })
 	})
 }
 
-// selected reports whether a selector means this member.
-func (g *Grant) selected(selector string) bool {
+// Selected reports whether a selector means this member.
+func (g *Grant) Selected(selector string) bool {
 	return selector == "*" || selector == g.Name || selector == g.Member.String() || slices.Contains(g.Labels, selector) ||
 		g.Site != "" && selector == "site="+g.Site
 }
@@ -145,4 +145,15 @@ func covers(rights []Right, given Right) bool {
 		}
 	}
 	return true
+}
+
+// MaySome reports whether the member may do what, on some members at least; what "" = anything. For what concerns no single member.
+func (f *Fleet) MaySome(who edge.ID, do Verb, what string) bool {
+	if f.isOwner(who) {
+		return true
+	}
+	g, ok := f.Member(who)
+	return ok && slices.ContainsFunc(g.Rights, func(r Right) bool {
+		return r.Do == do && (what == "" || slices.ContainsFunc(r.What, func(p string) bool { return fits(p, what) }))
+	})
 }

@@ -31,7 +31,7 @@ func outcome() cli.Program {
 		{Is: cli.Is[*image.Refusal], Code: cli.Refused, Try: "lsblk"},
 		{Is: cli.Wraps(trust.ErrUnsigned, trust.ErrMismatch, trust.ErrRollback, trust.ErrExpired, trust.ErrMalformed, trust.ErrDelegation, trust.ErrTooLarge),
 			Code: cli.Unverified, Try: "streembit ota verify"},
-		{Is: cli.Wraps(repo.ErrTooFew, repo.ErrForeignKey, repo.ErrNotNewer, repo.ErrExists, repo.ErrWrongArch, ota.ErrBelowFloor), Code: cli.Refused,
+		{Is: cli.Wraps(repo.ErrTooFew, repo.ErrForeignKey, repo.ErrNotNewer, repo.ErrRenew, repo.ErrExists, repo.ErrWrongArch, ota.ErrBelowFloor), Code: cli.Refused,
 			Try: "streembit ota root show"},
 		{Is: cli.Wraps(repo.ErrNoRoot), Code: cli.Failure, Try: "streembit ota keygen"},
 		{Is: cli.Is[*transport.Refusal], Code: cli.Refused, Try: "streembit fleet show"},

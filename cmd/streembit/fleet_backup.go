@@ -113,7 +113,8 @@ func (d desk) toBackUp() (names []string, err error) {
 			names = append(names, name)
 		}
 	}
-	return names, nil
+	ota, err := d.dir.ota().toBackUp()
+	return append(names, ota...), err
 }
 
 func (d desk) archive(w io.Writer, names []string) error {
@@ -155,7 +156,7 @@ second history; --newest says that nothing was changed since.`,
 
 func (d desk) restore(ctx context.Context, file string, newest bool) error {
 	d.quiet()
-	for _, name := range append(kept(), "life", "tokens") {
+	for _, name := range append(kept(), "life", "tokens", "ota") {
 		if _, err := os.Lstat(filepath.Join(string(d.dir), name)); err == nil {
 			return cli.Try(fmt.Errorf("restoring: %s in %s: %w, and nothing is overwritten", name, d.dir, fs.ErrExist),
 				"streembit fleet restore %s --dir %s", cli.Quote(file), cli.Quote(string(d.dir)+".restored"))
@@ -189,6 +190,9 @@ func (d desk) putBack(file string, files map[string][]byte, newest bool) error {
 		names = append(names, name)
 		if name == bundleName {
 			continue
+		}
+		if err := os.MkdirAll(filepath.Join(string(d.dir), filepath.FromSlash(path.Dir(name))), 0o700); err != nil {
+			return fmt.Errorf("restoring: %w", err)
 		}
 		if err := fleet.WriteFile(filepath.Join(string(d.dir), filepath.FromSlash(name)), data, 0o600); err != nil {
 			return err
@@ -249,7 +253,7 @@ func unpack(archive []byte) (map[string][]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", errBackup, err)
 		}
-		known := slices.Contains(kept(), h.Name) || isToken(h.Name)
+		known := slices.Contains(kept(), h.Name) || isToken(h.Name) || isUpdateFile(h.Name)
 		if _, twice := files[h.Name]; !known || twice || h.Typeflag != tar.TypeReg || h.Size > min(maxBackedUp, left) {
 			return nil, fmt.Errorf("%w: %q of %d bytes in it", errBackup, h.Name, h.Size)
 		}

@@ -156,7 +156,7 @@ func (o *office) start(ctx context.Context) error {
 		return nil
 	}
 	node, err := p2p.New(ctx, p2p.Options{Signer: o.author.Key, Fleet: o.know.get, Merge: o.know.merge, Boot: bootID(), Version: version,
-		Listen: o.listen, MDNS: len(o.listen) > 0, Logger: o.log.With("part", "p2p")})
+		Listen: o.listen, MDNS: len(o.listen) > 0, Programs: o.gives, Logger: o.log.With("part", "p2p")})
 	if err != nil {
 		return err
 	}

@@ -38,7 +38,7 @@ func TestTranscripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "setid": setID, "hub": startHub, "addr": setAddr, "publish": publish,
-			"newcomer": newcomer, "picard": piCard, "daemon": daemons(t), "await": await, "member": inFleet, "jsonfield": jsonField, "program": writeProgram},
+			"newcomer": newcomer, "picard": piCard, "daemon": daemons(t), "await": await, "member": inFleet, "jsonfield": jsonField, "program": writeProgram, "says": says},
 	})
 }
 

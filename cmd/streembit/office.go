@@ -24,6 +24,7 @@ import (
 	"github.com/streembit/edge/fleet"
 	"github.com/streembit/edge/fleet/audit"
 	"github.com/streembit/edge/journal"
+	"github.com/streembit/edge/transport/p2p"
 )
 
 // desk is the command line's part of an office: which folder, how to get at its keys, whether to speak with the hubs.
@@ -35,7 +36,8 @@ type desk struct {
 	listen  []string // where the node listens, so that holes can be punched and the local network be asked; none = neither
 	as      string   // a key file to take in place of owner.key: the spare that takes over
 	asJSON  bool
-	looks   bool      // changes nothing in the fleet and asks devices for what any member may be given: no operator is needed
+	looks   bool // changes nothing in the fleet and asks devices for what any member may be given: no operator is needed
+	gives   p2p.Programs
 	answers io.Writer // standard output, once quiet has taken it; nil before
 }
 

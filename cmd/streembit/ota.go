@@ -8,13 +8,17 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/streembit/edge/cmd/internal/cli"
 	"github.com/streembit/edge/fleet"
 	"github.com/streembit/edge/journal"
+	"github.com/streembit/edge/ota/trust"
 	"github.com/streembit/edge/ota/trust/repo"
 )
 
@@ -44,10 +48,15 @@ func newOta(a *app) *cobra.Command {
 		Short: "Sign and publish updates of streembitd",
 		Long: `Updates are proven by TUF metadata: a root that 2 of 3 holders sign, targets that name the programs, snapshot and timestamp that keep them fresh.
 Once:            streembit ota keygen, then streembit ota pin
-Each release:    streembit ota release --version 1.4.0 FILE…, then streembit ota sign`,
+Each release:    streembit ota release --version 1.4.0 FILE…, then streembit ota sign, streembit ota publish, streembit ota rollout --to 1.4.0
+All the time:    streembit ota keep`,
 		Args: cobra.ArbitraryArgs, RunE: cli.Group,
 	}
-	cmd.AddCommand(newOtaKeygen(a), newOtaKey(a), newOtaRoot(a), newOtaPin(a), newOtaRelease(a), newOtaWithdraw(a), newOtaSign(a), newOtaVerify(a), newOtaBundle(a))
+	cmd.AddCommand(newOtaKeygen(a), newOtaKey(a), newOtaRoot(a), newOtaPin(a), newOtaRelease(a), newOtaWithdraw(a), newOtaSign(a), newOtaVerify(a), newOtaBundle(a),
+		newOtaPublish(a), newOtaRollout(a), newOtaStatus(a), newOtaKeep(a),
+		newOtaTurn(a, "pause", "Let no more devices begin; those that have begun go on", pauseRollout),
+		newOtaTurn(a, "resume", "Go on with a rollout that was paused", resumeRollout),
+		newOtaTurn(a, "rollback", "Have devices go back to the version before", backRollout))
 	return cmd
 }
 
@@ -98,4 +107,29 @@ func (a *app) newOtaKeyFile(path, passphrase string) (journal.SoftKey, error) {
 		return key, err
 	}
 	return key, a.writeKey(path, text, passphrase)
+}
+
+// toBackUp lists what of the release folder a backup holds, by names in the fleet's folder: keys and metadata. Programs can be built again.
+func (d otaDir) toBackUp() (names []string, err error) {
+	for _, dir := range []string{"keys", "metadata"} {
+		entries, err := os.ReadDir(filepath.Join(string(d), dir))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("backing up: %w", err)
+		}
+		for _, e := range entries {
+			if name := path.Join("ota", dir, e.Name()); isUpdateFile(name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names, nil
+}
+
+// isUpdateFile reports whether a name in a backup is that of a key or of metadata of updates.
+func isUpdateFile(name string) bool {
+	if file, ok := strings.CutPrefix(name, "ota/metadata/"); ok {
+		return trust.ValidName(file)
+	}
+	key, ok := strings.CutPrefix(name, "ota/keys/")
+	return ok && slices.ContainsFunc(append(onLine(), "root-1", "root-2", "root-3"), func(known string) bool { return key == known+".key" })
 }

@@ -94,6 +94,8 @@ func (d desk) explainVerify(err error) error {
 	switch {
 	case errors.Is(err, trust.ErrExpired):
 		return cli.Try(err, "streembit ota sign%s", d.dirArg())
+	case errors.Is(err, fs.ErrNotExist):
+		return cli.Try(err, "streembit ota release --version VERSION FILE…%s, with the same files as before", d.dirArg())
 	case errors.Is(err, repo.ErrNoRelease):
 		return cli.Try(err, "streembit ota release --version 1.4.0 FILE…%s, then streembit ota sign%s", d.dirArg(), d.dirArg())
 	}

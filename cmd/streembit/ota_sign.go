@@ -83,6 +83,8 @@ func (d desk) explainSign(err error) error {
 	switch {
 	case errors.Is(err, repo.ErrForeignKey), errors.Is(err, repo.ErrTooFew):
 		return cli.Try(err, "streembit ota sign --key FILE%s, with a key that streembit ota root show names", d.dirArg())
+	case errors.Is(err, repo.ErrRenew):
+		return cli.Try(err, "streembit ota sign --renew%s, with the new targets key", d.dirArg())
 	case errors.Is(err, repo.ErrNoRelease):
 		return cli.Try(err, "streembit ota release --version 1.4.0 FILE…%s", d.dirArg())
 	}

@@ -37,6 +37,7 @@ type config struct {
 	Streams  []streamConfig `toml:"stream"`
 	Sensors  []sensorConfig `toml:"sensor"`
 	Rules    []ruleConfig   `toml:"rule"`
+	Update   updateConfig   `toml:"update"`
 
 	level slog.Level // what Log says
 	path  string     // of the file …
@@ -133,7 +134,8 @@ func loadConfig(path string) (config, error) {
 
 func parseConfig(path string, data []byte) (config, error) {
 	c := config{Log: "info", Clock: "kernel", MDNS: true, Board: boardConfig{Name: "auto"},
-		Outbox: outboxConfig{Quota: 256 << 20, Durability: "balanced"}, Uplink: uplinkConfig{Gather: duration(30 * time.Second)}, Store: storeConfig{Quota: 10 << 30, Rate: 256 << 10, RepairRate: repair.DefaultRate}}
+		Outbox: outboxConfig{Quota: 256 << 20, Durability: "balanced"}, Uplink: uplinkConfig{Gather: duration(30 * time.Second)}, Store: storeConfig{Quota: 10 << 30, Rate: 256 << 10, RepairRate: repair.DefaultRate},
+		Update: updateConfig{Channel: "stable", Quota: 2 << 30, Every: duration(15 * time.Minute)}}
 	if err := cli.ParseTOML(data, &c); err != nil {
 		return config{}, cli.Usagef("config %s:\n%w", path, err)
 	}
@@ -200,7 +202,7 @@ func (c *config) check() error {
 	if c.Store.RepairRate < repair.MinRate {
 		return fmt.Errorf("store.repair_rate: want %dKiB or more", repair.MinRate>>10)
 	}
-	if err := errors.Join(c.Board.check(), c.checkEnroll(), c.checkUplink()); err != nil {
+	if err := errors.Join(c.Board.check(), c.checkEnroll(), c.checkUplink(), c.checkUpdate()); err != nil {
 		return err
 	}
 	if err := c.checkStreams(); err != nil {

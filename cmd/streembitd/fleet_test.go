@@ -56,7 +56,7 @@ func newFleet(t *testing.T, name string, grants ...fleet.Grant) *fleet.Fleet {
 	return f
 }
 
-func device(expires time.Time) fleet.Grant {
+func deviceUntil(expires time.Time) fleet.Grant {
 	g := fleet.Grant{Member: devKey.ID(), Name: "dev", Roles: fleet.Device}
 	if !expires.IsZero() {
 		g.Expires = expires.UnixMilli()
@@ -121,14 +121,14 @@ func TestExpiry_WithoutClock(t *testing.T) {
 		{"right, ended", ends, machine{ends.Add(time.Second), true}, "expired"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := member(t, newFleet(t, "lab", device(c.expires)), devKey, c.at.clock()).standing(); got != c.want {
+			if got := member(t, newFleet(t, "lab", deviceUntil(c.expires)), devKey, c.at.clock()).standing(); got != c.want {
 				t.Errorf("the device is %s, want %s", got, c.want)
 			}
 		})
 	}
 
 	at := machine{in2099, true} // NTP lies
-	m := member(t, newFleet(t, "lab", device(ends)), devKey, at.clock())
+	m := member(t, newFleet(t, "lab", deviceUntil(ends)), devKey, at.clock())
 	before, err := os.ReadFile(filepath.Join(m.state, bundleName))
 	ok(t, err)
 	if m.standing() != "expired" {
@@ -155,7 +155,7 @@ func TestExpiry_WithoutClock(t *testing.T) {
 }
 
 func TestMembership_SavesBeforeItCounts(t *testing.T) {
-	m := member(t, newFleet(t, "lab", device(time.Time{})), hubKey, (&machine{signed, true}).clock())
+	m := member(t, newFleet(t, "lab", deviceUntil(time.Time{})), hubKey, (&machine{signed, true}).clock())
 	known := m.get()
 	next, err := known.Revoke(owner, signed, devKey.ID(), nil, "stolen")
 	ok(t, err)
@@ -224,9 +224,9 @@ func waiting(t *testing.T, c *wallClock, token *enroll.Token, roles ...string) *
 
 // TestConsider: what a device without a fleet believes, and what not.
 func TestConsider(t *testing.T) {
-	f := newFleet(t, "lab", device(time.Time{}))
+	f := newFleet(t, "lab", deviceUntil(time.Time{}))
 	empty := newFleet(t, "lab2")
-	ended := newFleet(t, "lab3", device(signed.Add(time.Hour)))
+	ended := newFleet(t, "lab3", deviceUntil(signed.Add(time.Hour)))
 	plain := func(c enroll.Code, f *fleet.Fleet, by edge.ID) *enroll.Approval {
 		a := c.Approve(f.ID(), by)
 		return &a

@@ -41,7 +41,7 @@ Exit codes: 0 ok, 1 failure, 2 usage, 3 unreachable, 4 refused, 5 verification f
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(cli.FlagError)
-	root.AddCommand(newRunCommand(), newIDCommand(), newSensorsCommand(), newStatusCommand(), newNetCommand(), newAuditCommand(), newResetCommand(), newDoctorCommand(), newSuperviseCommand())
+	root.AddCommand(newRunCommand(), newIDCommand(), newSensorsCommand(), newStatusCommand(), newNetCommand(), newAuditCommand(), newResetCommand(), newDoctorCommand(), newSuperviseCommand(), newUpdateCommand())
 	return root
 }
 

@@ -135,7 +135,7 @@ func TestExecutor(t *testing.T) {
 
 // TestErase: a secret that cannot be erased is said loudly, one that is not there not at all.
 func TestErase(t *testing.T) {
-	m := member(t, newFleet(t, "lab", device(time.Time{})), devKey, (&machine{signed, true}).clock())
+	m := member(t, newFleet(t, "lab", deviceUntil(time.Time{})), devKey, (&machine{signed, true}).clock())
 	p := &program{cfg: config{State: m.state, Enroll: enrollConfig{Token: filepath.Join(m.state, tokenName)}}, record: m.record, alarms: m.alarms, logger: m.logger}
 	secret := filepath.Join(m.state, claimName)
 	ok(t, os.WriteFile(secret, []byte("secret"), 0o600))

@@ -31,6 +31,7 @@ func (p *program) tellParts(ctx context.Context) error {
 		if p.agent != nil {
 			p.agent.FleetChanged()
 		}
+		p.tellUpdater("")
 		now := hubsOf(p.members.get())
 		if p.repair != nil && !slices.Equal(hubs, now) {
 			p.repair.Kick()

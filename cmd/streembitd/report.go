@@ -11,6 +11,7 @@ import (
 	"github.com/streembit/edge/agent"
 	"github.com/streembit/edge/agent/rules"
 	"github.com/streembit/edge/cmd/streembitd/doctor"
+	"github.com/streembit/edge/ota/device"
 	"github.com/streembit/edge/transport/p2p"
 )
 
@@ -28,6 +29,7 @@ type status struct {
 	Buses   []busStatus    `json:"buses,omitempty"` // of a device's board
 	Rules   []rules.Status `json:"rules,omitempty"`
 	Config  *configStatus  `json:"config,omitempty"` // that was pushed last
+	Update  *device.Status `json:"update,omitempty"`
 	Store   *storeStatus   `json:"store,omitempty"`
 	Repair  *repairStatus  `json:"repair,omitempty"` // of a hub
 
@@ -95,6 +97,10 @@ func (p *program) status() status {
 	if p.repair != nil {
 		s.Repair = repairStatusOf(p.repair.Stats(), f)
 	}
+	if u := p.updater.Load(); u != nil {
+		update := u.Status()
+		s.Update = &update
+	}
 	return s
 }
 
@@ -114,6 +120,9 @@ func (s status) print(out io.Writer) {
 	s.printFleet(out)
 	printMachine(out, s.Machine)
 	printConfig(out, s.Config)
+	if s.Update != nil {
+		writeUpdate(out, *s.Update)
+	}
 	if s.Device != nil {
 		printDevice(out, s.Device)
 		printBuses(out, s.Buses)

@@ -66,14 +66,15 @@ type program struct {
 	roles   []string     // that run
 	agent   *agent.Agent // nil unless device
 	directing
-	rules   *rules.Engine // nil without rules
-	board   *hal.Board    // nil unless device
-	store   *store.Store  // nil unless hub
-	desk    *desk         // nil unless hub
-	node    *p2p.Node
-	repair  *repair.Repairer // nil unless hub
-	said    hubWords
-	vitals  *vitals
+	rules  *rules.Engine // nil without rules
+	board  *hal.Board    // nil unless device
+	store  *store.Store  // nil unless hub
+	desk   *desk         // nil unless hub
+	node   *p2p.Node
+	repair *repair.Repairer // nil unless hub
+	said   hubWords
+	vitals *vitals
+	updating
 	doubt   chan struct{} // see doubtful
 	closers []io.Closer
 }
@@ -102,6 +103,14 @@ func serve(ctx context.Context, cfg config, hubs []string, file *command.ConfigF
 		return err
 	}
 	group.Go(wait)
+	wait, err = serveSocket(ctx, cfg.file(updateSocket), p.answerUpdate)
+	if err != nil {
+		return err
+	}
+	group.Go(wait)
+	if u := p.updater.Load(); u != nil {
+		group.Go(func() error { return u.Run(ctx) })
+	}
 	if p.agent != nil {
 		group.Go(func() error { return p.agent.Run(ctx) })
 	}
@@ -210,9 +219,11 @@ func (p *program) open(ctx context.Context, f *fleet.Fleet) (err error) {
 	if p.directs() {
 		p.noCommands(p.openSettings())
 	}
+	p.noUpdates(p.openPrograms())
 	if err := p.openNode(ctx); err != nil {
 		return err
 	}
+	p.noUpdates(p.openUpdater())
 	if p.store != nil {
 		if err := p.openRepair(); err != nil {
 			return err

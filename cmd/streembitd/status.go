@@ -27,13 +27,17 @@ const statusSocket = "status.sock"
 
 // serveStatus answers every connection on the state folder's socket with one JSON document, until ctx ends.
 func serveStatus(ctx context.Context, state string, status func() any) (wait func() error, err error) {
-	path := filepath.Join(state, statusSocket)
+	return serveSocket(ctx, filepath.Join(state, statusSocket), func(_ context.Context, conn net.Conn) { answerStatus(conn, status()) })
+}
+
+// serveSocket hands every connection on a socket to answer, which closes it, until ctx ends; wait returns when the last one is answered.
+func serveSocket(ctx context.Context, path string, answer func(context.Context, net.Conn)) (wait func() error, err error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("removing old status socket: %w", err)
+		return nil, fmt.Errorf("removing old socket: %w", err)
 	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
 	if err != nil {
-		return nil, fmt.Errorf("listening for status: %w", err)
+		return nil, fmt.Errorf("listening on %s: %w", path, err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	var tasks sync.WaitGroup
@@ -45,11 +49,11 @@ func serveStatus(ctx context.Context, state string, status func() any) (wait fun
 			conn, err := l.Accept()
 			if err != nil {
 				if ctx.Err() == nil {
-					failed = fmt.Errorf("serving status: %w", err)
+					failed = fmt.Errorf("serving %s: %w", path, err)
 				}
 				return
 			}
-			tasks.Go(func() { answerStatus(conn, status()) })
+			tasks.Go(func() { answer(ctx, conn) })
 		}
 	})
 	return func() error { tasks.Wait(); return failed }, nil
@@ -63,16 +67,25 @@ func answerStatus(conn net.Conn, status any) {
 
 // askStatus returns the JSON that the running program gives.
 func askStatus(ctx context.Context, state string) ([]byte, error) {
-	conn, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "unix", filepath.Join(state, statusSocket))
+	conn, err := dialSocket(ctx, filepath.Join(state, statusSocket))
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
-			return nil, errNotRunning
-		}
-		return nil, fmt.Errorf("asking for status: %w", err)
+		return nil, err
 	}
 	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
 	data, err := io.ReadAll(conn)
 	return data, errors.Join(err, conn.Close())
+}
+
+// dialSocket speaks with the running program. The error is errNotRunning if there is none.
+func dialSocket(ctx context.Context, path string) (net.Conn, error) {
+	conn, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "unix", path)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return nil, errNotRunning
+	}
+	if err != nil {
+		return nil, fmt.Errorf("speaking with streembitd: %w", err)
+	}
+	return conn, nil
 }
 
 func newStatusCommand() *cobra.Command {

@@ -69,6 +69,10 @@ func (p *program) openNode(ctx context.Context) error {
 	// connections of the run before are dead.
 	rand.Read(o.Boot[:])
 	o.Metered = p.cfg.Uplink.Metered && p.store == nil
+	o.News, o.Records = p.tellUpdater, p.shelf
+	if p.depot != nil {
+		o.Programs = p.depot
+	}
 	if p.store != nil {
 		o.Store, o.Mirror, o.Books = p.store, p.store, p.store
 		if len(o.Listen) == 0 { // the config left the role to the fleet

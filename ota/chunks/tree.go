@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package chunks cuts programs into pieces that can be fetched from several members and proven one by one.
 package chunks
 
 import (
@@ -10,25 +9,35 @@ import (
 	"io"
 )
 
-// Size is the length of a chunk in bytes; the last of a file may be shorter.
+// Size is the bytes of every chunk but the last one.
 const Size = 256 << 10
 
-// Tree returns the hash that names a file by its chunks, and the file's length in bytes: SHA-256 over the concatenated SHA-256 hashes of the
-// chunks. An empty file has no chunks.
-func Tree(r io.Reader) (tree [32]byte, size int64, err error) {
-	all, buf := sha256.New(), make([]byte, Size)
+// ListOf reads a program to its end, in bounded memory, and returns the hashes of its chunks and its bytes. One without bytes or beyond MaxProgram is an error.
+func ListOf(r io.Reader) (list List, size int64, err error) {
+	buf := make([]byte, Size)
 	for {
 		n, err := io.ReadFull(r, buf)
 		if n > 0 {
-			chunk := sha256.Sum256(buf[:n])
-			all.Write(chunk[:])
-			size += int64(n)
+			list, size = append(list, sha256.Sum256(buf[:n])), size+int64(n)
 		}
 		switch {
+		case size > MaxProgram:
+			return nil, 0, fmt.Errorf("chunks: a program of more than %d bytes: %w", MaxProgram, ErrWrong)
+		case (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)) && size == 0:
+			return nil, 0, fmt.Errorf("chunks: a program of no bytes: %w", ErrWrong)
 		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-			return [32]byte(all.Sum(nil)), size, nil
+			return list, size, nil
 		case err != nil:
-			return tree, size, fmt.Errorf("chunks: hashing at byte %d: %w", size, err)
+			return nil, 0, fmt.Errorf("chunks: reading program: %w", err)
 		}
 	}
+}
+
+// Tree reads a program to its end and returns the hash that names it, and its bytes. It is ListOf without the list.
+func Tree(r io.Reader) (tree [32]byte, size int64, err error) {
+	l, size, err := ListOf(r)
+	if err != nil {
+		return tree, 0, err
+	}
+	return l.Tree(), size, nil
 }

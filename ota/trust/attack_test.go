@@ -221,6 +221,38 @@ func TestUpdate_FastForward_RecoversByRootRotation(t *testing.T) {
 	}
 }
 
+// TestUpdate_FastForward_OneKeyOfTwo: the thief had both keys on line, and only one is replaced. What the other signed is forgotten too
+// (TUF 5.3.11), or the versions that it ran ahead to would keep the device from all that follows.
+func TestUpdate_FastForward_OneKeyOfTwo(t *testing.T) {
+	for _, role := range []string{"timestamp", "snapshot"} {
+		t.Run(role, func(t *testing.T) {
+			w := newWorld(t)
+			s := w.device()
+			honest := maps.Clone(w.net.files)
+			snap := forge(w, "1.snapshot.json", func(m *metadata.SnapshotType) { m.Version, m.Meta["targets.json"].Version = 1e6, 1e6 }, w.snapshot)
+			w.net.files["1000000.snapshot.json"] = snap
+			w.net.files["timestamp.json"] = forge(w, "timestamp.json", func(m *metadata.TimestampType) {
+				m.Version, m.Meta["snapshot.json"] = 1e6, describe(1e6, snap)
+			}, w.timestamp)
+			w.refused(s, trust.ErrNotFound) // the targets that the snapshot names; it counts all the same
+			w.net.files = honest
+			w.refused(s, trust.ErrRollback)
+			if role == "timestamp" {
+				w.timestamp = key(16)
+			} else {
+				w.snapshot = key(15)
+			}
+			w.rotate(func(r *repo.Roles) { r.Timestamp.Keys, r.Snapshot.Keys = ids(w.timestamp), ids(w.snapshot) }, w.roots[0], w.roots[2])
+			w.release("1.1.0", "arm64")
+			w.publish()
+			w.must(s.Refresh(t.Context(), &w.net))
+			if got := w.versions(s); !slices.Equal(got, []ota.Version{"1.0.0", "1.1.0"}) {
+				t.Errorf("%v", got)
+			}
+		})
+	}
+}
+
 func TestUpdate_Freeze_StaleTimestampReported(t *testing.T) {
 	w := newWorld(t)
 	s := w.device()
@@ -375,6 +407,28 @@ func TestUpdate_Rollback_OlderMetadataRefused(t *testing.T) {
 	w.refused(s, trust.ErrRollback)
 }
 
+// TestUpdate_Rollback_SameTargets: a timestamp and a snapshot that are older, though what they end in is the newest.
+func TestUpdate_Rollback_SameTargets(t *testing.T) {
+	w := newWorld(t)
+	first := maps.Clone(w.net.files)
+	w.now = w.now.Add(repo.SnapshotLife/2 + time.Hour)
+	w.must(w.repo.Resign(w.now, w.snapshot, w.timestamp)) // snapshot 2 of targets 1
+	w.publish()
+	s := w.device()
+	newest := maps.Clone(w.net.files)
+	w.net.files["timestamp.json"] = forge(w, "timestamp.json", func(m *metadata.TimestampType) {
+		m.Version, m.Meta["snapshot.json"] = 3, describe(1, first["1.snapshot.json"])
+	}, w.timestamp)
+	w.refused(s, trust.ErrRollback)
+	w.net.files = newest
+	older := newest["timestamp.json"]
+	w.must(w.repo.Resign(w.now, w.snapshot, w.timestamp)) // timestamp 3 of snapshot 2
+	w.publish()
+	w.must(s.Refresh(t.Context(), &w.net))
+	w.net.files["timestamp.json"] = older
+	w.refused(s, trust.ErrRollback)
+}
+
 func TestUpdate_Downgrade_BelowSecurityFloorRefused(t *testing.T) {
 	w := newWorld(t)
 	w.release("1.4.0", "arm64")
@@ -429,6 +483,15 @@ func TestUpdate_KeyCompromise_BelowThresholdRefused(t *testing.T) {
 			w.refused(s, trust.ErrUnsigned)
 		})
 	}
+	t.Run("a root of his own", func(t *testing.T) {
+		w := newWorld(t)
+		s := w.device()
+		w.net.files["2.root.json"] = forge(w, "1.root.json", func(m *metadata.RootType) {
+			takeover(m)
+			m.Roles["root"] = &metadata.Role{KeyIDs: m.Roles["targets"].KeyIDs, Threshold: 1}
+		}, key(1), thief)
+		w.refused(s, trust.ErrUnsigned)
+	})
 	t.Run("one key twice", func(t *testing.T) {
 		w := newWorld(t)
 		s := w.device()
@@ -480,6 +543,11 @@ func TestUpdate_RootRotation_Chain1to5(t *testing.T) {
 	w.net.files["3.root.json"] = whole["4.root.json"]
 	if err := w.open(t.TempDir()).Refresh(t.Context(), &w.net); !errors.Is(err, trust.ErrUnsigned) && !errors.Is(err, trust.ErrRollback) {
 		t.Errorf("with 4.root.json as 3.root.json: %v", err)
+	}
+	w.net.files = maps.Clone(whole)
+	w.net.files["6.root.json"] = whole["5.root.json"]
+	if err := w.open(t.TempDir()).Refresh(t.Context(), &w.net); !errors.Is(err, trust.ErrRollback) {
+		t.Errorf("with 5.root.json again as 6.root.json: %v", err)
 	}
 	w.net.files = whole
 	s := w.open(asleep)

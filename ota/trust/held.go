@@ -94,11 +94,8 @@ func (h *held) prove() (p *proven, err error) {
 	if err != nil || h.Proven == nil {
 		return nil, err
 	}
-	if err := checkTimestamp(h.Proven.Timestamp); err != nil {
-		return nil, fmt.Errorf("timestamp: %w", err)
-	}
-	if _, err := set.UpdateTimestamp(h.Proven.Timestamp); err != nil {
-		return nil, fmt.Errorf("timestamp: %w", explain(err))
+	if err := addTimestamp(set, h.Proven.Timestamp); err != nil {
+		return nil, err
 	}
 	if err := addSnapshot(set, h.Proven.Snapshot); err != nil {
 		return nil, err
@@ -113,6 +110,16 @@ func (h *held) prove() (p *proven, err error) {
 		}
 	}
 	return p, nil
+}
+
+func addTimestamp(set *trustedmetadata.TrustedMetadata, data []byte) error {
+	if err := checkTimestamp(data); err != nil {
+		return fmt.Errorf("timestamp: %w", err)
+	}
+	if _, err := set.UpdateTimestamp(data); err != nil {
+		return fmt.Errorf("timestamp: %w", explain(err))
+	}
+	return nil
 }
 
 func addSnapshot(set *trustedmetadata.TrustedMetadata, data []byte) error {

@@ -3,12 +3,15 @@
 package trust
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata/trustedmetadata"
 )
 
 // static is the repository of the public conformance suite.
@@ -57,8 +60,30 @@ func (s static) prove(at time.Time) error {
 	return err
 }
 
+// TestStaticRepository_Delegates: by the front door the same files are refused for the one thing that is off here, and for nothing else.
+func TestStaticRepository_Delegates(t *testing.T) {
+	s := loadStatic(t)
+	store, err := Open(t.TempDir(), s.root, func() (time.Time, bool) { return s.at, true })
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string][]byte{timestampName: s.timestamp, snapshotName(2): s.snapshot, targetsName(1): s.targets}
+	if err := store.Refresh(t.Context(), fetcherOf(files)); !errors.Is(err, ErrDelegation) {
+		t.Errorf("refresh: %v", err)
+	}
+}
+
+type fetcherOf map[string][]byte
+
+func (f fetcherOf) Fetch(_ context.Context, name string, _ int64) ([]byte, error) {
+	if data, ok := f[name]; ok {
+		return data, nil
+	}
+	return nil, ErrNotFound
+}
+
 // TestStaticRepository_EveryByteCounts changes every byte of every file in three ways: its lowest bit, the bit that tells small letters from
-// capitals, all its bits. Nothing that was changed is proven.
+// capitals, or all its bits; of blanks and new lines it makes tabs and blanks. Nothing that was changed is proven.
 func TestStaticRepository_EveryByteCounts(t *testing.T) {
 	whole := loadStatic(t)
 	if err := whole.prove(whole.at); err != nil {
@@ -67,25 +92,49 @@ func TestStaticRepository_EveryByteCounts(t *testing.T) {
 	if err := whole.prove(time.Date(2045, 1, 1, 0, 0, 0, 0, time.UTC)); !errors.Is(err, ErrExpired) {
 		t.Errorf("in 2045: %v", err)
 	}
-	for name, file := range map[string]func(*static) *[]byte{
-		"root": func(s *static) *[]byte { return &s.root }, "timestamp": func(s *static) *[]byte { return &s.timestamp },
-		"snapshot": func(s *static) *[]byte { return &s.snapshot }, "targets": func(s *static) *[]byte { return &s.targets },
+	upTo := func(n int) *trustedmetadata.TrustedMetadata { // with the files before the n-th
+		set, err := newChain([][]byte{whole.root})
+		if n > 1 {
+			err = errors.Join(err, addTimestamp(set, whole.timestamp))
+		}
+		if n > 2 {
+			err = errors.Join(err, addSnapshot(set, whole.snapshot))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return set
+	}
+	// What is refused leaves the set as it was, so that one serves for all changes of a file.
+	for n, c := range []struct {
+		name  string
+		good  []byte
+		judge func(set *trustedmetadata.TrustedMetadata, data []byte) error
+	}{
+		{"root", whole.root, func(_ *trustedmetadata.TrustedMetadata, data []byte) error { return CheckRoots(data) }},
+		{"timestamp", whole.timestamp, addTimestamp}, {"snapshot", whole.snapshot, addSnapshot}, {"targets", whole.targets, addTargets},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			changed := whole
-			good := *file(&whole)
-			for i := range good {
-				for _, mask := range []byte{1, 0x20, 0xff} {
-					bad := append([]byte(nil), good...)
+			set := upTo(n)
+			for i := range c.good {
+				masks := []byte{1, 0x20, 0xff}
+				if c.good[i] == ' ' || c.good[i] == '\n' {
+					masks = []byte{1, 0x29, 0x2a}
+				}
+				for _, mask := range masks {
+					bad := append([]byte(nil), c.good...)
 					bad[i] ^= mask
-					*file(&changed) = bad
-					if err := changed.prove(whole.at); err == nil {
-						t.Errorf("byte %d, %q as %q: proven", i, good[i], bad[i])
+					if err := c.judge(set, bad); err == nil {
+						t.Errorf("byte %d, %q as %q: proven", i, c.good[i], bad[i])
+						set = upTo(n)
 					}
 				}
 			}
-			t.Logf("%d bytes, each changed in 3 ways", len(good))
+			if err := c.judge(set, c.good); err != nil {
+				t.Errorf("unchanged, after all that: %v", err)
+			}
+			t.Logf("%d bytes, each changed in 3 ways", len(c.good))
 		})
 	}
 }

@@ -41,7 +41,7 @@ func TestStore_DamageBeginsAnew(t *testing.T) {
 			t.Fatalf("%s at %d: %v", what, i, err)
 		}
 	}
-	for i := 0; i < len(good); i += 31 {
+	for i := 0; i < len(good); i += 101 {
 		try("cut off", i, good[:i])
 		bad := bytes.Clone(good)
 		bad[i] ^= 0x41

@@ -90,11 +90,38 @@ func Program(tb testing.TB, name string) string {
 	return filepath.Join(dir, name)
 }
 
+// Launch runs a program of the caller's for a member, which ends with the test at the latest.
+func (s *Swarm) Launch(m *Member, program string, args ...string) {
+	s.tb.Helper()
+	s.launch(m, program, args...)
+}
+
+// Await waits until a member answers for its status.
+func (s *Swarm) Await(m *Member) {
+	s.tb.Helper()
+	WaitFor(s.tb, m.Name+" to be ready", func() error { return s.ready(m) })
+}
+
+// Build builds streembitd anew, as a release of that version.
+func Build(tb testing.TB, version string) string {
+	tb.Helper()
+	root, err := moduleRoot()
+	check(tb, err)
+	out := filepath.Join(tb.TempDir(), "streembitd")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w -X main.version="+version, "-o", out, "./cmd/streembitd")
+	build.Dir = root
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if text, err := build.CombinedOutput(); err != nil {
+		tb.Fatalf("building version %s: %v: %s", version, err, text)
+	}
+	return out
+}
+
 // Start runs streembitd for each member and waits until it answers for its status.
 func (s *Swarm) Start(members ...*Member) {
 	s.tb.Helper()
 	for _, m := range members {
-		s.launch(m, "streembitd", "run", "--config", m.Config)
+		s.launch(m, Program(s.tb, "streembitd"), "run", "--config", m.Config)
 	}
 	for _, m := range members {
 		WaitFor(s.tb, m.Name+" to be ready", func() error { return s.ready(m) })
@@ -104,7 +131,7 @@ func (s *Swarm) Start(members ...*Member) {
 // launch starts a member's process, which ends with the test at the latest.
 func (s *Swarm) launch(m *Member, program string, args ...string) {
 	s.tb.Helper()
-	p := &process{cmd: exec.Command(Program(s.tb, program), args...), done: make(chan struct{})}
+	p := &process{cmd: exec.Command(program, args...), done: make(chan struct{})}
 	p.cmd.Stderr, p.cmd.Stdout = m.Log, m.Log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	check(s.tb, p.cmd.Start())
@@ -117,7 +144,7 @@ func (s *Swarm) launch(m *Member, program string, args ...string) {
 func (s *Swarm) Collect(db string) {
 	s.tb.Helper()
 	check(s.tb, os.WriteFile(s.Reader.Config, fmt.Appendf(nil, "state = %q\n[sink]\nkind = \"sqlite\"\npath = %q\n", s.Reader.State, db), 0o600))
-	s.launch(s.Reader, "streembit", "collect", "run", "--config", s.Reader.Config)
+	s.launch(s.Reader, Program(s.tb, "streembit"), "collect", "run", "--config", s.Reader.Config)
 }
 
 // CollectOnce has the collector pull all that the hubs have into a SQLite file, and fails the test unless that is everything there is.
@@ -142,12 +169,12 @@ func (s *Swarm) ready(m *Member) error {
 // PID returns the process id of a running member.
 func (m *Member) PID() int { return m.proc.cmd.Process.Pid }
 
-// Kill sends SIGKILL and waits for the end. A member that does not run is left alone.
+// Kill sends SIGKILL, to what the member has started too, and waits for the end. A member that does not run is left alone.
 func (s *Swarm) Kill(m *Member) {
 	if m.proc == nil {
 		return
 	}
-	_ = m.proc.cmd.Process.Kill()
+	_ = syscall.Kill(-m.proc.cmd.Process.Pid, syscall.SIGKILL)
 	<-m.proc.done
 	m.proc = nil
 	if s.tb.Failed() {

@@ -18,6 +18,7 @@ import (
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/fleet"
 	"github.com/streembit/edge/journal"
+	"github.com/streembit/edge/ota/records"
 	"github.com/streembit/edge/transport"
 )
 
@@ -37,13 +38,15 @@ func (n *Node) startDHT() error {
 	options := []dht.Option{
 		dht.ProtocolPrefix(dhtPrefix(n.o.Fleet().ID())),
 		dht.Mode(mode), // never auto: a hub behind NAT would stay a client for ever
-		dht.Validator(record.NamespacedValidator{headSpace: headValidator{n.o.Fleet, &n.marks}, thingSpace: thingValidator{n.o.Fleet, &n.things}}),
-		dht.DisableProviders(),
+		dht.Validator(n.validators()),
 		dht.MaxRecordAge(n.o.HeadMaxAge), // after it an older head would be accepted again
 		dht.AddressFilter(fewAddrs),
 		dht.RoutingTableFilter(n.routable),
 		dht.QueryFilter(n.askable),
 		dht.WithCustomMessageSender(newAsker),
+	}
+	if !n.o.test.providers {
+		options = append(options, dht.DisableProviders()) // docs/decisions/0042-who-has-a-program.md
 	}
 	if n.o.Metered {
 		options = append(options, dht.DisableAutoRefresh())
@@ -56,6 +59,15 @@ func (n *Node) startDHT() error {
 	}
 	n.dht = d
 	return nil
+}
+
+// validators judge the values of each namespace.
+func (n *Node) validators() record.NamespacedValidator {
+	v := record.NamespacedValidator{headSpace: headValidator{n.o.Fleet, &n.marks}, thingSpace: thingValidator{n.o.Fleet, &n.things}}
+	for _, space := range records.Spaces() {
+		v[space] = recordValidator{n.o.Fleet, n.o.Records, n.learnt}
+	}
+	return v
 }
 
 // earlyPeers are the bootstrap peers once this node listens: a dial before that would go out by a port of its own, which every later dial then

@@ -4,12 +4,15 @@ package p2p
 
 import (
 	"bufio"
+	"context"
 	"io"
 	"log/slog"
 	"time"
 
+	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/network"
 	ma "github.com/multiformats/go-multiaddr"
+	"github.com/multiformats/go-multihash"
 
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/fleet"
@@ -40,6 +43,10 @@ var (
 	DecodeRanges        = decodeRanges
 	DecodeHeld          = decodeHeld
 	DecodeDated         = decodeDated
+
+	DecodeProgramRequest = decodeProgramRequest
+	DecodeHolding        = decodeHolding
+	DecodeRecord         = decodeRecord
 
 	Look       = look
 	ParseLook  = parseLook
@@ -85,4 +92,36 @@ func LANResponder(f *fleet.Fleet, self edge.ID, addrs []string) (func(packet []b
 // OnConnected calls visit for each connection that comes to a node from now on.
 func OnConnected(n *Node, visit func(network.Conn)) {
 	n.parts.host.Network().Notify(&network.NotifyBundle{ConnectedF: func(_ network.Network, c network.Conn) { visit(c) }})
+}
+
+// WithProviders turns the DHT's provider records on, which are off: for the comparison of decision 0042.
+func WithProviders(o Options) Options {
+	o.test.providers = true
+	return o
+}
+
+// Provide puts a provider record for a program.
+func (n *Node) Provide(ctx context.Context, tree [32]byte) error {
+	c, err := treeCID(tree)
+	if err != nil {
+		return err
+	}
+	return n.dht.Provide(ctx, c, true)
+}
+
+// Providers looks up to want providers of a program up; 0 = all.
+func (n *Node) Providers(ctx context.Context, tree [32]byte, want int) (found int, err error) {
+	c, err := treeCID(tree)
+	if err != nil {
+		return 0, err
+	}
+	for range n.dht.FindProvidersAsync(ctx, c, want) {
+		found++
+	}
+	return found, ctx.Err()
+}
+
+func treeCID(tree [32]byte) (cid.Cid, error) {
+	h, err := multihash.Encode(tree[:], multihash.SHA2_256)
+	return cid.NewCidV1(cid.Raw, h), err
 }

@@ -28,6 +28,8 @@ import (
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/fleet"
 	"github.com/streembit/edge/journal"
+	"github.com/streembit/edge/ota/chunks"
+	"github.com/streembit/edge/ota/records"
 	"github.com/streembit/edge/transport"
 )
 
@@ -62,6 +64,10 @@ type Options struct {
 	MDNS      bool           // members that ask on the LAN find this node if it listens, and it looks there for others (discoverlan.go)
 	Metered   bool           // the bytes cost money: a client that keeps to one hub, looks nothing up unasked and leaves heads to the hubs (transport.Metered)
 
+	Records  *records.Shelf   // the records of updates: a hub's on disk; nil = in memory
+	News     func(key string) // a record of updates is new here, or a hub says so; must not block. nil = nobody wants to know
+	Programs Programs         // what this node gives others of programs; nil = nothing
+
 	HeadMaxAge time.Duration // how long a hub keeps a head; must outlive the data. 0 = 30 days
 	KeepAlive  time.Duration // pause after which a fetch or follow stream, or the connection to a relay, shows that it lives. 0 = 15 s
 
@@ -70,6 +76,7 @@ type Options struct {
 
 // testOnly is what the tests of this package alone can set.
 type testOnly struct {
+	providers    bool          // provider records are on
 	noFilters    bool          // everybody counts as a hub of the DHT
 	strangerLife time.Duration // 0 = strangerLife
 }
@@ -96,10 +103,12 @@ type Node struct {
 	taken *semaphore.Weighted // bytes of segments between wire and disk
 
 	serving  readings
-	repairs  repairs
+	repairs  turns
+	giving   turns // chunks of programs and lists of records
 	twins    *twins
 	marks    marks
 	things   thingMarks
+	wanted   seekers
 	meetings meetings
 	telling  *semaphore.Weighted // places for comparing fleets, as the asking side …
 	served   *semaphore.Weighted // … and as the answering one
@@ -135,8 +144,8 @@ func New(ctx context.Context, o Options) (*Node, error) {
 	n := &Node{lifetime: newLifetime(), o: o, self: o.Signer.ID(), log: o.Logger, lanes: map[edge.ID]*lane{}, misses: map[edge.ID]miss{}, headDue: map[journal.Chain]time.Time{},
 		sightings: sightings{all: map[network.Conn]ma.Multiaddr{}}, places: places{lost: make(chan struct{}, 1), until: map[edge.ID]time.Time{}},
 		taken: semaphore.NewWeighted(maxTaken), serving: readings{all: map[*reading]struct{}{}},
-		repairs: repairs{places: semaphore.NewWeighted(repairPlaces), by: map[edge.ID]int{}},
-		marks:   marks{store: o.Store, seen: map[journal.Chain]transport.Head{}}, things: thingMarks{seen: map[edge.ID]described{}},
+		repairs: newTurns(repairPlaces, repairOfOne), giving: newTurns(programPlaces, programsOfOne), wanted: seekers{trees: map[chunks.Hash]map[edge.ID]seeker{}},
+		marks: marks{store: o.Store, seen: map[journal.Chain]transport.Head{}}, things: thingMarks{seen: map[edge.ID]described{}},
 		meetings: meetings{again: map[network.Conn]bool{}},
 		telling:  semaphore.NewWeighted(tellPlaces), served: semaphore.NewWeighted(tellPlaces), large: semaphore.NewWeighted(largePlaces),
 		offers: rate.NewLimiter(strangerOffers, 8*strangerOffers)}
@@ -196,6 +205,12 @@ func (o *Options) defaults() error {
 	if o.KeepAlive == 0 {
 		o.KeepAlive = 15 * time.Second
 	}
+	if o.News == nil {
+		o.News = func(string) {}
+	}
+	if o.Records == nil && o.Fleet != nil {
+		o.Records, _ = records.OpenShelf("", o.Fleet) // memory cannot fail
+	}
 	return nil
 }
 
@@ -213,6 +228,7 @@ func (n *Node) start() error {
 	if n.o.Direct != nil {
 		n.host.SetStreamHandler(directProtocol, n.serveDirect)
 	}
+	n.host.SetStreamHandler(programProtocol, n.servePrograms)
 	ping.NewPingService(n.host)
 	if err := n.watchSightings(n.life); err != nil {
 		return err
@@ -231,6 +247,9 @@ func (n *Node) start() error {
 	n.parts.host.Network().Notify(&network.NotifyBundle{ConnectedF: n.arrived,
 		DisconnectedF: func(_ network.Network, c network.Conn) { n.twins.gone(c); n.proven.Delete(c) }})
 	n.spawn(func() { n.keepUp(n.life) })
+	if n.o.Store != nil {
+		n.spawn(func() { n.keepRecords(n.life) })
+	}
 	return nil
 }
 

@@ -6,57 +6,18 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
-	"golang.org/x/sync/semaphore"
-
-	"github.com/streembit/edge"
 	"github.com/streembit/edge/fleet"
 	"github.com/streembit/edge/journal"
 	"github.com/streembit/edge/transport"
 )
 
 const (
-	repairPlaces = 8                // answers to hubs at a time …
-	repairOfOne  = 2                // … and to one of them
-	repairWait   = 10 * time.Second // for a place, before the asker is told to come later
+	repairPlaces = 8 // answers to hubs at a time …
+	repairOfOne  = 2 // … and to one of them
 )
-
-// repairs counts the answers that hubs are given, so that twenty that begin empty at the same time do not take the disk from devices and collectors.
-type repairs struct {
-	places *semaphore.Weighted
-
-	mu sync.Mutex
-	by map[edge.ID]int
-}
-
-// enter waits for a place; leave must be called if there is no error.
-func (r *repairs) enter(ctx context.Context, who edge.ID) (leave func(), err error) {
-	if !r.count(who, 1) {
-		return nil, refuse(transport.RefusedBusy, "you have %d answers under way", repairOfOne)
-	}
-	wait, cancel := context.WithTimeout(ctx, repairWait)
-	defer cancel()
-	if err := r.places.Acquire(wait, 1); err != nil {
-		r.count(who, -1)
-		return nil, refuse(transport.RefusedBusy, "%d other hubs repair from this one", repairPlaces)
-	}
-	return func() { r.places.Release(1); r.count(who, -1) }, nil
-}
-
-func (r *repairs) count(who edge.ID, n int) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if n > 0 && r.by[who] >= repairOfOne {
-		return false
-	}
-	if r.by[who] += n; r.by[who] == 0 {
-		delete(r.by, who)
-	}
-	return true
-}
 
 // serveRepair answers one request of one hub.
 func (n *Node) serveRepair(s network.Stream) {

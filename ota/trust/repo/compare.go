@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
@@ -31,15 +32,39 @@ func (r *Repo) Compare(ctx context.Context, f trust.Fetcher, now time.Time) (new
 	if err != nil {
 		return false, err
 	}
+	for name, text := range theirs {
+		if err := r.buildsOn(name, text, ours); err != nil {
+			return false, err
+		}
+	}
+	versions, err := versionsOf(theirs)
+	if err != nil {
+		return false, err
+	}
+	if err := r.setCommon(versions[3]); err != nil {
+		return false, err
+	}
 	if bytes.Equal(ours["timestamp.json"], theirs["timestamp.json"]) {
 		return len(ours) > len(theirs), nil // a new root alone
 	}
-	for name, text := range theirs { // a file of the fleet's is ours too, or ours is a later one in its place
-		if own, ok := ours[name]; ok && name != "timestamp.json" && !bytes.Equal(own, text) {
-			return false, fmt.Errorf("ota/repo: the fleet has another %s: %w", name, ErrNotNewer)
-		}
-	}
 	return true, r.after(ours, theirs)
+}
+
+// buildsOn checks that the folder had what the fleet has: roots and targets to the byte, or what was released elsewhere would be lost. Of
+// timestamps and snapshots only the versions count, which after checks, unless two have one version.
+func (r *Repo) buildsOn(name string, text []byte, ours map[string][]byte) error {
+	own, ok := ours[name]
+	if !ok && !strings.HasSuffix(name, ".snapshot.json") {
+		var err error
+		if own, err = r.read(name); err != nil && !errors.Is(err, trust.ErrNotFound) {
+			return err
+		}
+		ok = true
+	}
+	if ok && name != "timestamp.json" && !bytes.Equal(own, text) {
+		return fmt.Errorf("ota/repo: the fleet has another %s: %w", name, ErrNotNewer)
+	}
+	return nil
 }
 
 // after checks that versions go up.
@@ -127,10 +152,16 @@ func (r *Repo) Adopt(ctx context.Context, f trust.Fetcher, now time.Time) error 
 	if err != nil {
 		return err
 	}
+	if err := r.setCommon(c.targets.Signed.Version); err != nil {
+		return err
+	}
 	draft := metadata.Targets(expiry(now, TargetsLife))
 	maps.Copy(draft.Signed.Targets, c.targets.Signed.Targets)
 	maps.Copy(draft.Signed.Targets, own)
-	if len(draft.Signed.Targets) == len(c.targets.Signed.Targets) {
+	for _, t := range own { // the fleet's floor may be above what we had in mind
+		prune(draft, customOf(t).Channel)
+	}
+	if len(added(c.targets, draft)) == 0 {
 		return r.dropDraft()
 	}
 	return r.saveDraft(c, draft, now)

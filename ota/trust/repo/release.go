@@ -3,6 +3,7 @@
 package repo
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"debug/elf"
@@ -16,6 +17,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
@@ -37,8 +40,9 @@ type Release struct {
 	Notes   string
 }
 
-// Add puts a program into the draft and its bytes into the folder. Its architecture is what its ELF header says. The error wraps ErrExists
-// when the release has a program for that machine already, and ota.ErrBelowFloor, ErrWrongArch and trust.ErrMalformed for what devices would
+// Add puts a program into the draft and its bytes into the folder. Its architecture is what its ELF header says. What the release has already
+// changes nothing, and its bytes are put back where they were lost. The error wraps ErrExists when the release has another program for that
+// machine, and ota.ErrBelowFloor, ErrWrongArch and trust.ErrMalformed for what devices would
 // refuse.
 func (r *Repo) Add(rel Release, file string, now time.Time) (a ota.Artifact, err error) {
 	c, draft, err := r.draftOrNew(now)
@@ -64,6 +68,9 @@ func (r *Repo) Add(rel Release, file string, now time.Time) (a ota.Artifact, err
 		return a, fmt.Errorf("ota/repo: %w", err)
 	}
 	if old := draft.Signed.Targets[a.Path]; old != nil {
+		if bytes.Equal(old.Hashes["sha256"], a.Hash[:]) { // the same again, perhaps because the folder lost it
+			return a, r.copyProgram(a, file)
+		}
 		return a, fmt.Errorf("ota/repo: %s: %w", a.Path, ErrExists)
 	}
 	if err := r.copyProgram(a, file); err != nil {
@@ -296,21 +303,25 @@ func prune(draft *metadata.Metadata[metadata.TargetsType], channel string) {
 	})
 }
 
-// unpublished returns the programs that the draft adds to what is signed, or if there is no draft those that the last signing added.
+// unpublished returns the programs of the folder, draft included, that the fleet did not have when it was last asked.
 func (r *Repo) unpublished(c current) (map[string]*metadata.TargetFiles, error) {
 	draft, err := r.loadDraft()
 	switch {
-	case err == nil:
-		return added(c.targets, draft), nil
-	case !errors.Is(err, ErrNoDraft):
-		return nil, err
-	case c.targets == nil:
+	case errors.Is(err, ErrNoDraft) && c.targets == nil:
 		return nil, nil
+	case errors.Is(err, ErrNoDraft):
+		draft = c.targets
+	case err != nil:
+		return nil, err
 	}
-	text, err := r.read(fmt.Sprintf("%d.targets.json", c.targets.Signed.Version-1))
-	if errors.Is(err, trust.ErrNotFound) || errors.Is(err, trust.ErrMalformed) { // the first ever
-		return added(nil, c.targets), nil
+	version, err := r.common()
+	if err != nil {
+		return nil, err
 	}
+	if version == 0 { // it was never asked
+		return added(nil, draft), nil
+	}
+	text, err := r.read(fmt.Sprintf("%d.targets.json", version))
 	if err != nil {
 		return nil, err
 	}
@@ -318,7 +329,31 @@ func (r *Repo) unpublished(c current) (map[string]*metadata.TargetFiles, error) 
 	if err != nil {
 		return nil, fmt.Errorf("ota/repo: %w", err)
 	}
-	return added(before, c.targets), nil
+	return added(before, draft), nil
+}
+
+// published is the file with the version of the newest targets that folder and fleet had in common.
+func (r *Repo) published() string { return filepath.Join(r.dir, "published") }
+
+func (r *Repo) common() (version int64, err error) {
+	text, err := os.ReadFile(r.published())
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("ota/repo: %w", err)
+	}
+	if version, err = strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64); err != nil {
+		return 0, fmt.Errorf("ota/repo: %s: %w: remove it, and look at the draft before you sign", r.published(), err)
+	}
+	return version, nil
+}
+
+func (r *Repo) setCommon(version int64) error {
+	if was, err := r.common(); err == nil && was == version {
+		return nil
+	}
+	return trust.WriteFile(r.published(), []byte(strconv.FormatInt(version, 10)+"\n"), 0o644)
 }
 
 func added(before, after *metadata.Metadata[metadata.TargetsType]) map[string]*metadata.TargetFiles {

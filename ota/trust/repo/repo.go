@@ -36,6 +36,7 @@ var (
 	ErrForeignKey = errors.New("the key has no part in what is to be signed")
 	ErrTooFew     = errors.New("not signed by enough keys")
 	ErrExists     = errors.New("a release is never changed: give it another version")
+	ErrRenew      = errors.New("the programs were signed by keys that the root does not name any more")
 	ErrNotNewer   = errors.New("another operator published first")
 	ErrWrongArch  = errors.New("the program is not for the machine that its name says")
 )

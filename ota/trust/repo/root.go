@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
@@ -156,11 +157,11 @@ func ParseRequest(data []byte) (*Request, error) {
 	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
-	if err := d.Decode(&f); err != nil || f.Format != requestFormat {
+	err := d.Decode(&f)
+	if _, end := d.Token(); err != nil || f.Format != requestFormat || !errors.Is(end, io.EOF) {
 		return nil, fmt.Errorf("ota/repo: reading request: it is no request for a root: %w", errors.Join(trust.ErrMalformed, err))
 	}
 	q := &Request{}
-	var err error
 	if f.Old != "" {
 		q.old = []byte(f.Old)
 		if err := trust.CheckRoots(q.old); err != nil {

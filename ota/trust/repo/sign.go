@@ -73,7 +73,7 @@ func (r *Repo) Sign(now time.Time, keys ...journal.Signer) (bool, error) {
 }
 
 // Resign signs a new timestamp, and a new snapshot when the present one is past half its life or keys have changed. Any operator's node may,
-// daily. The error wraps ErrNoRelease and ErrTooFew.
+// daily. The error wraps ErrNoRelease, ErrTooFew, and ErrRenew after a root with other targets keys: Renew and Sign are due then.
 func (r *Repo) Resign(now time.Time, keys ...journal.Signer) error {
 	c, err := r.current()
 	if err != nil {
@@ -81,6 +81,9 @@ func (r *Repo) Resign(now time.Time, keys ...journal.Signer) error {
 	}
 	if c.timestamp == nil {
 		return fmt.Errorf("ota/repo: %w", ErrNoRelease)
+	}
+	if c.root.VerifyDelegate(metadata.TARGETS, c.targets) != nil {
+		return fmt.Errorf("ota/repo: targets %d: %w", c.targets.Signed.Version, ErrRenew)
 	}
 	if c.snapshot.Signed.Expires.Sub(now) < SnapshotLife/2 || c.root.VerifyDelegate(metadata.SNAPSHOT, c.snapshot) != nil {
 		version := c.targets.Signed.Version
