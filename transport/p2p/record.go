@@ -26,6 +26,7 @@ import (
 const (
 	compareFirst = 5 * time.Second  // after its start a hub hears from others what it has missed
 	compareEvery = 15 * time.Minute // and from then on
+	compareAgain = 20 * time.Second // if none was connected
 	compareWith  = 2                // hubs
 	putAgain     = 12 * time.Hour   // kad-dht's memory of a hub ends with its process: what lies on disk goes there again
 	putPause     = 100 * time.Millisecond
@@ -208,11 +209,14 @@ func (n *Node) RecordsOf(ctx context.Context, hub edge.ID, space string, visit f
 // keepRecords keeps a hub's records what all hubs know, and the DHT's what lies on disk, until ctx ends.
 func (n *Node) keepRecords(ctx context.Context) {
 	var last time.Time // when all were put
-	for wait := compareFirst; nap.For(ctx, wait/2+rand.N(wait)); wait = compareEvery {
+	for wait := compareFirst; nap.For(ctx, wait/2+rand.N(wait)); {
+		wait = compareEvery
 		if err := n.seed(ctx); err != nil {
 			continue
 		}
-		n.hearRecords(ctx)
+		if !n.hearRecords(ctx) {
+			wait = compareAgain
+		}
 		if time.Since(last) >= putAgain {
 			n.putRecords(ctx)
 			last = time.Now()
@@ -220,12 +224,12 @@ func (n *Node) keepRecords(ctx context.Context) {
 	}
 }
 
-// hearRecords takes what a few other hubs have.
-func (n *Node) hearRecords(ctx context.Context) {
+// hearRecords takes what a few other hubs have, of those that are connected: nobody is dialled for it. It reports whether any was asked.
+func (n *Node) hearRecords(ctx context.Context) bool {
 	asked := 0
 	for _, hub := range n.hubsByNearness() {
-		if asked == compareWith || ctx.Err() != nil {
-			return
+		if asked == compareWith || ctx.Err() != nil || !n.connected(hub) {
+			break
 		}
 		ok := true
 		for _, space := range records.Spaces() {
@@ -242,6 +246,7 @@ func (n *Node) hearRecords(ctx context.Context) {
 			asked++
 		}
 	}
+	return asked > 0
 }
 
 // putRecords puts those again for which this hub is the first: each record once in the fleet, and not all at the same moment.
