@@ -47,7 +47,7 @@ var layers = []layer{
 	{dir: "agent/command", may: []string{"internal/nap", ".", "journal/...", "fleet", "thing", "direct"}},
 	{dir: "transport", may: []string{".", "journal", "fleet"}},
 	{dir: "transport/...", may: []string{"internal/nap", ".", "journal/...", "fleet/...", "transport/..."}},
-	{dir: "transport/p2p", may: []string{"internal/nap", ".", "journal/...", "fleet/...", "transport/...", "thing", "ota/chunks", "ota/records", "ota/swarm"}},
+	{dir: "transport/p2p", may: []string{"internal/nap", ".", "journal/...", "fleet/...", "transport/...", "thing", "ota", "ota/chunks", "ota/records", "ota/swarm"}},
 	{dir: "transport/store", may: []string{".", "journal/...", "fleet", "transport"}},
 	{dir: "collector/...", may: []string{"internal/nap", ".", "journal", "fleet", "transport", "collector/..."}},
 	{dir: "client", may: []string{".", "journal", "fleet", "transport", "transport/p2p", "collector"}},

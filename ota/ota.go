@@ -42,6 +42,9 @@ func (v Version) Compare(o Version) int {
 	return semver.Compare("v"+string(v), "v"+string(o))
 }
 
+// MaxProgram bounds a program, in bytes: a board of 512 MB holds one in memory, once, when it is installed.
+const MaxProgram = 96 << 20
+
 // Machine is what a program runs on.
 type Machine struct {
 	Arch  string // GOARCH: arm (built for GOARM=6), arm64, amd64, riscv64

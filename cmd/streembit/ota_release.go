@@ -3,10 +3,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"debug/buildinfo"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -93,7 +95,7 @@ func (d desk) release(ctx context.Context, r draft, now time.Time) (err error) {
 		return err
 	}
 	for _, file := range r.files { // all are looked at before the first is taken
-		if err := checkProgramFile(file, len(rel.Boards) > 0); err != nil {
+		if err := checkProgramFile(file, rel); err != nil {
 			return err
 		}
 	}
@@ -136,8 +138,8 @@ func archNames() map[string]string {
 		"armv6l": "arm", "armv7l": "arm", "amd64": "amd64", "x64": "amd64", "riscv64": "riscv64", "rv64": "riscv64"}
 }
 
-// checkProgramFile compares what a program is with what its name says, and looks that it is streembitd and runs on every board that takes it.
-func checkProgramFile(file string, someBoards bool) error {
+// checkProgramFile compares what a program is with what its name and the release say, and looks that it is streembitd and runs on every board that takes it.
+func checkProgramFile(file string, rel repo.Release) error {
 	arch, err := repo.Arch(file)
 	if err != nil {
 		return cli.Try(err, "make cross, which builds bin/streembitd-linux-ARCH")
@@ -155,11 +157,29 @@ func checkProgramFile(file string, someBoards bool) error {
 	if info.Path != "" && !strings.HasSuffix(info.Path, "/streembitd") {
 		return cli.Try(fmt.Errorf("%s is %s, not streembitd: %w", file, info.Path, repo.ErrWrongArch), "make cross, which builds bin/streembitd-linux-ARCH")
 	}
+	if err := holdsVersion(file, rel.Version); err != nil {
+		return err
+	}
 	for _, s := range info.Settings {
-		if s.Key == "GOARM" && !someBoards && !strings.HasPrefix(s.Value, "5") && !strings.HasPrefix(s.Value, "6") {
+		if s.Key == "GOARM" && len(rel.Boards) == 0 && !strings.HasPrefix(s.Value, "5") && !strings.HasPrefix(s.Value, "6") {
 			return cli.Try(fmt.Errorf("%s is built with GOARM=%s and does not start on an ARMv6 board: %w", file, s.Value, repo.ErrWrongArch),
 				"GOARM=6, or --board with the boards that it is for")
 		}
+	}
+	return nil
+}
+
+// errOtherVersion: a device would put such a program on trial and go back, because it says that it is another version than the one that was wanted.
+var errOtherVersion = errors.New("this program was built as another version")
+
+// holdsVersion looks for the version in the program, which says it of itself. That it is in there proves little, that it is not proves that it was built as another one.
+func holdsVersion(file string, v ota.Version) error {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("reading program: %w", err)
+	}
+	if !bytes.Contains(data, []byte(v)) {
+		return cli.Try(fmt.Errorf("%s does not hold the text %s: %w", file, v, errOtherVersion), "make cross VERSION=%s", v)
 	}
 	return nil
 }

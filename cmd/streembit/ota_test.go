@@ -7,11 +7,15 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"os"
+	"path/filepath"
+	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/streembit/edge/cmd/internal/cli"
 	"github.com/streembit/edge/fleet"
 	"github.com/streembit/edge/journal"
 	"github.com/streembit/edge/ota"
@@ -57,4 +61,19 @@ func says(ts *testscript.TestScript, _ bool, args []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
 	ts.Check(node.PutRecord(ctx, name, raw))
+}
+
+// TestHoldsVersion: a program that was built as another version is no release, because every device would go back from it.
+func TestHoldsVersion(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "streembitd")
+	if err := os.WriteFile(file, []byte("\x7fELF…v1.4.0…"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := holdsVersion(file, "1.4.0"); err != nil {
+		t.Error(err)
+	}
+	err := holdsVersion(file, "1.5.0")
+	if !errors.Is(err, errOtherVersion) || !cli.Tried(err) {
+		t.Errorf("%v", err)
+	}
 }

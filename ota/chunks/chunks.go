@@ -11,10 +11,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-)
 
-// MaxProgram bounds a program, in bytes: its list then fits into a frame of the network.
-const MaxProgram = 1 << 30
+	"github.com/streembit/edge/ota"
+)
 
 // Hash is a SHA-256: of a chunk, or of a list of them, which is a tree.
 type Hash = [sha256.Size]byte
@@ -51,7 +50,7 @@ func (l List) Bytes() []byte {
 
 // ParseList proves the list of a program of size bytes. The error wraps ErrWrong.
 func ParseList(raw []byte, tree Hash, size int64) (List, error) {
-	if size < 1 || size > MaxProgram || len(raw) != Count(size)*sha256.Size || sha256.Sum256(raw) != tree {
+	if size < 1 || size > ota.MaxProgram || len(raw) != Count(size)*sha256.Size || sha256.Sum256(raw) != tree {
 		return nil, fmt.Errorf("chunks: list of %d bytes for a program of %d bytes, tree %x: %w", len(raw), size, tree[:4], ErrWrong)
 	}
 	l := make(List, 0, Count(size))

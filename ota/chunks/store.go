@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/streembit/edge/ota"
 )
 
 // The files of a program in the folder of a store.
@@ -72,8 +74,8 @@ func (s *Store) Begin(tree Hash, size int64) (*File, error) {
 		}
 		return f, nil
 	}
-	if size < 1 || size > MaxProgram {
-		return nil, fmt.Errorf("chunks: program of %d bytes: want 1 to %d: %w", size, MaxProgram, ErrWrong)
+	if size < 1 || size > ota.MaxProgram {
+		return nil, fmt.Errorf("chunks: program of %d bytes: want 1 to %d: %w", size, ota.MaxProgram, ErrWrong)
 	}
 	used := size
 	for _, f := range s.files {

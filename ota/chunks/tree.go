@@ -7,12 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/streembit/edge/ota"
 )
 
 // Size is the bytes of every chunk but the last one.
 const Size = 256 << 10
 
-// ListOf reads a program to its end, in bounded memory, and returns the hashes of its chunks and its bytes. One without bytes or beyond MaxProgram is an error.
+// ListOf reads a program to its end, in bounded memory, and returns the hashes of its chunks and its bytes. One without bytes or beyond ota.MaxProgram is an error.
 func ListOf(r io.Reader) (list List, size int64, err error) {
 	buf := make([]byte, Size)
 	for {
@@ -21,8 +23,8 @@ func ListOf(r io.Reader) (list List, size int64, err error) {
 			list, size = append(list, sha256.Sum256(buf[:n])), size+int64(n)
 		}
 		switch {
-		case size > MaxProgram:
-			return nil, 0, fmt.Errorf("chunks: a program of more than %d bytes: %w", MaxProgram, ErrWrong)
+		case size > ota.MaxProgram:
+			return nil, 0, fmt.Errorf("chunks: a program of more than %d bytes: %w", ota.MaxProgram, ErrWrong)
 		case (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)) && size == 0:
 			return nil, 0, fmt.Errorf("chunks: a program of no bytes: %w", ErrWrong)
 		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):

@@ -120,8 +120,8 @@ func artifactOf(version ota.Version, program string) (a ota.Artifact, err error)
 	if err != nil {
 		return a, fmt.Errorf("slots: installing: %w", err)
 	}
-	if info.Size() == 0 || info.Size() > MaxProgram {
-		return a, fmt.Errorf("slots: installing %s: %d bytes, want 1 to %d", program, info.Size(), MaxProgram)
+	if info.Size() == 0 || info.Size() > ota.MaxProgram {
+		return a, fmt.Errorf("slots: installing %s: %d bytes, want 1 to %d", program, info.Size(), ota.MaxProgram)
 	}
 	sum, err := hashOf(program)
 	if err != nil {

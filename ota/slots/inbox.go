@@ -36,8 +36,6 @@ const (
 	maxMetadata = 6 << 20 // bytes of one file
 	maxAll      = 24 << 20
 	maxFiles    = 600
-	// MaxProgram bounds a program, in bytes. PrepareAndCheckBinary holds one in memory, once.
-	MaxProgram = 96 << 20
 )
 
 // Request is what the agent wants installed.

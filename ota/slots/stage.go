@@ -131,8 +131,8 @@ func (s *Slots) admit(a ota.Artifact, to release) error {
 		return refuse(ota.ReasonFailed, "this program was tried on this device and did not stay: release it anew, with what was wrong put right")
 	case to.name == st.current.name:
 		return refuse(ota.ReasonSame, "%s runs already", a.Version)
-	case a.Size <= 0 || a.Size > MaxProgram:
-		return refuse(ota.ReasonProof, "the program has %d bytes, want 1 to %d", a.Size, MaxProgram)
+	case a.Size <= 0 || a.Size > ota.MaxProgram:
+		return refuse(ota.ReasonProof, "the program has %d bytes, want 1 to %d", a.Size, ota.MaxProgram)
 	}
 	if err := s.prune(st.current, st.good); err != nil {
 		return err

@@ -152,7 +152,7 @@ func TestUpdate_Refusals(t *testing.T) {
 		"TestUpdate_WrongSoftware_OtherArch":  {func(a *ota.Artifact) { a.Arch = "amd64" }, ota.ReasonUnfit},
 		"TestUpdate_WrongSoftware_OtherBoard": {func(a *ota.Artifact) { a.Boards = []string{"rpi5"} }, ota.ReasonUnfit},
 		"below the floor":                     {func(a *ota.Artifact) { a.Version = "1.4.9" }, ota.ReasonFloor},
-		"too large":                           {func(a *ota.Artifact) { a.Size = slots.MaxProgram + 1 }, ota.ReasonProof},
+		"too large":                           {func(a *ota.Artifact) { a.Size = ota.MaxProgram + 1 }, ota.ReasonProof},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)

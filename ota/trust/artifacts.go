@@ -23,9 +23,8 @@ import (
 
 // Bounds of what targets may say of a program.
 const (
-	MaxProgram = 256 << 20 // bytes
-	MaxNotes   = 1000      // bytes
-	maxBoards  = 32
+	MaxNotes  = 1000 // bytes
+	maxBoards = 32
 )
 
 // Custom is what the targets metadata say of a program beside its length and hash: the field "custom" of a TUF target, in JSON. Fields that
@@ -154,8 +153,8 @@ func checkArtifact(a ota.Artifact) error {
 		wrong = "channel: want 1 to 32 of a-z 0-9 . _ -"
 	case len(a.Boards) > maxBoards, slices.ContainsFunc(a.Boards, func(b string) bool { return !boardName.MatchString(b) }):
 		wrong = "boards: want at most 32 names of a-z 0-9 -"
-	case a.Size < 1, a.Size > MaxProgram:
-		wrong = fmt.Sprintf("length %d: want 1 to %d", a.Size, int64(MaxProgram))
+	case a.Size < 1, a.Size > ota.MaxProgram:
+		wrong = fmt.Sprintf("length %d: want 1 to %d", a.Size, ota.MaxProgram)
 	case a.Floor.Compare(a.Version) > 0:
 		wrong = fmt.Sprintf("its security floor %s is above its version %s", a.Floor, a.Version)
 	case len(a.Notes) > MaxNotes, !utf8.ValidString(a.Notes), strings.ContainsFunc(a.Notes, unprintable):

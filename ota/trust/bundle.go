@@ -16,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/streembit/edge/ota"
 )
 
 // Bounds of a bundle.
@@ -121,8 +123,8 @@ func (b *Bundle) add(name string, p part) error {
 		if err := digest(&tree, base); err != nil {
 			return fmt.Errorf("%.80q: %w", name, err)
 		}
-		if p.size > MaxProgram {
-			return fmt.Errorf("%s has %d bytes of at most %d: %w", name, p.size, int64(MaxProgram), ErrTooLarge)
+		if p.size > ota.MaxProgram {
+			return fmt.Errorf("%s has %d bytes of at most %d: %w", name, p.size, ota.MaxProgram, ErrTooLarge)
 		}
 		if _, twice := b.programs[tree]; twice {
 			return fmt.Errorf("%s is there twice: %w", name, ErrMalformed)

@@ -18,6 +18,8 @@ import (
 	"testing"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/streembit/edge/ota"
 )
 
 // fuzzSet is a set that verifies; it is read from testdata, which TestGolden keeps.
@@ -117,7 +119,7 @@ func FuzzCustom(f *testing.F) {
 			}
 			return
 		}
-		if strings.Contains(a.Path, "..") || a.Size < 1 || a.Size > MaxProgram || len(a.Notes) > MaxNotes || a.Floor.Compare(a.Version) > 0 {
+		if strings.Contains(a.Path, "..") || a.Size < 1 || a.Size > ota.MaxProgram || len(a.Notes) > MaxNotes || a.Floor.Compare(a.Version) > 0 {
 			t.Fatalf("taken: %+v", a)
 		}
 		text, err := json.Marshal(Custom{string(a.Version), a.Channel, a.Arch, a.Boards, hex.EncodeToString(a.Tree[:]), string(a.Floor), a.Notes})

@@ -9,6 +9,7 @@ import (
 
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/journal"
+	"github.com/streembit/edge/ota"
 	"github.com/streembit/edge/ota/chunks"
 	"github.com/streembit/edge/ota/records"
 	"github.com/streembit/edge/ota/swarm"
@@ -37,7 +38,7 @@ const (
 )
 
 const (
-	maxChunks  = chunks.MaxProgram / chunks.Size
+	maxChunks  = ota.MaxProgram / chunks.Size
 	partSize   = 32 << 10 // bytes of a chunk or a list in one frame
 	maxSeekers = 24       // members that one answer names
 	maxKeySize = 160

@@ -12,6 +12,7 @@ import (
 
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/journal"
+	"github.com/streembit/edge/ota"
 	"github.com/streembit/edge/ota/chunks"
 	"github.com/streembit/edge/transport/p2p"
 )
@@ -75,7 +76,7 @@ func FuzzProgramRequest(f *testing.F) {
 			return
 		}
 		again, err := journal.Encode(q)
-		if err != nil || !bytes.Equal(again, in) || q.Op < 1 || q.Op > 6 || (q.Op >= 4) != (q.Key != "") || q.Index >= chunks.MaxProgram/chunks.Size || q.Op != 3 && q.Index != 0 {
+		if err != nil || !bytes.Equal(again, in) || q.Op < 1 || q.Op > 6 || (q.Op >= 4) != (q.Key != "") || q.Index >= ota.MaxProgram/chunks.Size || q.Op != 3 && q.Index != 0 {
 			t.Fatalf("%x became %x, %+v: %v", in, again, q, err)
 		}
 	})
