@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -107,7 +108,7 @@ func (v *vitals) tell(ctx context.Context) {
 // look takes stock. It hangs if the program's work does.
 func (v *vitals) look(phase int32) slots.Health {
 	v.beat++
-	h := slots.Health{Run: v.run, Beat: v.beat, Version: ota.Version(version), ID: v.p.key.ID().String(), Working: true, Sensors: []string{}}
+	h := slots.Health{Run: v.run, Beat: v.beat, Version: ota.Version(strings.TrimPrefix(version, "v")), ID: v.p.key.ID().String(), Working: true, Sensors: []string{}}
 	if phase != atWork {
 		return h
 	}

@@ -56,11 +56,14 @@ func (d disk) remove(path string) error {
 	return os.Remove(path)
 }
 
-// removeAll takes a folder away with what is in it, one call for each.
+// removeAll takes a folder away with what is in it, one call for each. It follows no link.
 func (d disk) removeAll(path string) error {
+	if info, err := os.Lstat(path); err != nil || !info.IsDir() {
+		return d.remove(path)
+	}
 	entries, err := os.ReadDir(path)
 	if err != nil {
-		return d.remove(path)
+		return err
 	}
 	for _, e := range entries {
 		if err := d.removeAll(filepath.Join(path, e.Name())); err != nil {

@@ -293,6 +293,20 @@ func TestUpdate_DamagedState_RunsTheGoodProgram(t *testing.T) {
 	})
 }
 
+// TestHandOver_FollowsNoLink wants what lies behind a link in the old inbox to stay.
+func TestHandOver_FollowsNoLink(t *testing.T) {
+	w := newWorld(t)
+	fresh := programOf("2.0.0", 2)
+	w.handOver(artifact("2.0.0", fresh), fresh)
+	elsewhere := scratch(t)
+	check(t, os.WriteFile(filepath.Join(elsewhere, "kept"), nil, 0o600))
+	check(t, os.Symlink(elsewhere, filepath.Join(w.state, "update/inbox/link")))
+	w.handOver(artifact("2.0.0", fresh), fresh)
+	if _, err := os.Stat(filepath.Join(elsewhere, "kept")); err != nil {
+		t.Error(err)
+	}
+}
+
 func flip(t *testing.T, path string) {
 	data := read(t, path)
 	data[len(data)/2] ^= 1
