@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"strconv"
 	"sync"
@@ -88,9 +89,7 @@ func (s *sink) Marks(context.Context) (map[journal.Chain]collector.Mark, error) 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := map[journal.Chain]collector.Mark{}
-	for chain, m := range s.marks {
-		out[chain] = m
-	}
+	maps.Copy(out, s.marks)
 	return out, nil
 }
 

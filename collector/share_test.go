@@ -76,7 +76,7 @@ func (c *cable) Follow(ctx context.Context, hub edge.ID, visit func(transport.He
 		return err
 	case <-c.isCut():
 		cancel()
-		<-ended
+		_ = <-ended
 		return transport.ErrUnreachable
 	}
 }

@@ -153,7 +153,7 @@ func TestSubscribe_NeverReads(t *testing.T) {
 		if time.Since(began) > 0 {
 			t.Error("what happened waited for who hears of it")
 		}
-		<-over // the device has closed it
+		_ = <-over // the device has closed it
 		s := w.open(operator)
 		defer s.Close()
 		release, held := make(chan struct{}), make(chan struct{})

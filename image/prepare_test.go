@@ -75,8 +75,8 @@ func deb(t testing.TB, name, version, arch string) string {
 	var control bytes.Buffer
 	w := tar.NewWriter(&control)
 	text := fmt.Sprintf("Package: %s\nVersion: %s\nArchitecture: %s\nDescription: test\n more\n", name, version, arch)
-	w.WriteHeader(&tar.Header{Name: "./control", Size: int64(len(text)), Mode: 0o644})
-	w.Write([]byte(text))
+	_ = w.WriteHeader(&tar.Header{Name: "./control", Size: int64(len(text)), Mode: 0o644})
+	_, _ = w.Write([]byte(text))
 	w.Close()
 	var out bytes.Buffer
 	out.WriteString("!<arch>\n")
@@ -218,7 +218,7 @@ func TestPrepare_Refuses(t *testing.T) {
 	tools(t, "mcopy", "mkfs.vfat", "mke2fs", "debugfs")
 	dirty := card(t, "32", nil, map[string]string{systemd: "x"})
 	f := must(os.OpenFile(dirty, os.O_RDWR, 0))
-	f.WriteAt([]byte{4}, 48<<20+1024+0x60)
+	_, _ = f.WriteAt([]byte{4}, 48<<20+1024+0x60)
 	f.Close()
 	full := payload(t)
 	full.Config = nil

@@ -33,7 +33,7 @@ type part struct {
 func mbr(size int, parts ...part) []byte {
 	b := make([]byte, size)
 	r := rand.NewChaCha8([32]byte{1})
-	r.Read(b)
+	_, _ = r.Read(b)
 	clear(b[:512])
 	for i, p := range parts {
 		e := b[446+16*i:]
@@ -72,7 +72,7 @@ func TestOpenSource(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			f.Write(plain)
+			_, _ = f.Write(plain)
 		}
 		if err := z.Close(); err != nil {
 			t.Fatal(err)
@@ -117,7 +117,7 @@ func TestSource_DamageIsAnError(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	z.Write(plain)
+	_, _ = z.Write(plain)
 	z.Close()
 	for name, b := range map[string][]byte{"cut": out.Bytes()[:out.Len()/2], "flipped": flip(out.Bytes(), out.Len()/2)} {
 		s, err := image.OpenSource(save(t, name, b))
@@ -236,7 +236,7 @@ func FuzzExtents(f *testing.F) {
 func FuzzSource(f *testing.F) {
 	var out bytes.Buffer
 	z, _ := xz.NewWriter(&out)
-	z.Write([]byte("some text that is packed"))
+	_, _ = z.Write([]byte("some text that is packed"))
 	z.Close()
 	f.Add(out.Bytes())
 	f.Add([]byte("PK\x03\x04"))
@@ -251,7 +251,7 @@ func FuzzSource(f *testing.F) {
 		if s.Size < 0 {
 			t.Errorf("size %d", s.Size)
 		}
-		io.CopyN(io.Discard, s, 1<<20)
+		_, _ = io.CopyN(io.Discard, s, 1<<20)
 	})
 }
 

@@ -139,7 +139,7 @@ func TestFormer_ThiefOfTheOldKey(t *testing.T) {
 	first := start(t, b, "main", rs)
 	mine := seal(t, b, "main", 0, 5)
 	check(t, b.Close())
-	w, err := journal.ResumeWriter(first.Chain, ptr(first.Link()), key(1))
+	w, err := journal.ResumeWriter(first.Chain, new(first.Link()), key(1))
 	check(t, err)
 	readers := rs
 	rival, err := w.Epoch(readers, nil, journal.Stamp{Boot: boot, At: edge.Instant{Mono: 1}})
@@ -163,5 +163,3 @@ func TestFormer_ThiefOfTheOldKey(t *testing.T) {
 		t.Errorf("%d forks kept", n)
 	}
 }
-
-func ptr[T any](v T) *T { return &v }

@@ -126,7 +126,7 @@ func run(t testing.TB, program string, args ...string) string {
 
 // statements divides SQL.
 func statements(s string) (out []string) {
-	for _, q := range strings.Split(s, ";\n") {
+	for q := range strings.SplitSeq(s, ";\n") {
 		if strings.TrimSpace(q) != "" {
 			out = append(out, q)
 		}
@@ -185,7 +185,7 @@ func postgresEach(t testing.TB, dsn, q string, row func([]string)) error {
 	if err != nil {
 		return fmt.Errorf("%w: %s", err, out)
 	}
-	for _, line := range strings.Split(strings.TrimSpace(string(out)), "\n") {
+	for line := range strings.SplitSeq(strings.TrimSpace(string(out)), "\n") {
 		if strings.Contains(line, "|") {
 			row(strings.Split(line, "|"))
 		}

@@ -259,8 +259,7 @@ func (c *sinkConfig) secrets() (string, *tls.Config, error) {
 }
 
 func (c *sinkConfig) http(t *tls.Config) *http.Client {
-	tr := http.DefaultTransport.(*http.Transport).Clone()
-	tr.TLSClientConfig = t
+	tr := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: t, ForceAttemptHTTP2: true, IdleConnTimeout: 90 * time.Second}
 	return &http.Client{Transport: tr, Timeout: 30 * time.Second}
 }
 

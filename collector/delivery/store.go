@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 
 	"github.com/streembit/edge"
@@ -182,9 +183,7 @@ func (s *Store) Keep(ctx context.Context, values map[Series]Value) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for k, v := range values {
-		s.latest[k] = v
-	}
+	maps.Copy(s.latest, values)
 	return nil
 }
 

@@ -84,7 +84,7 @@ func Open(ctx context.Context, cfg Config, checkpoints string) (*delivery.Sink, 
 }
 
 func (c *Config) complete() error {
-	for _, one := range strings.Split(c.URL, ",") {
+	for one := range strings.SplitSeq(c.URL, ",") {
 		u, err := url.Parse(strings.TrimSpace(one))
 		if err != nil || u.Host == "" {
 			return fmt.Errorf("nats: address %q: want one like nats://nats.example:4222", one)

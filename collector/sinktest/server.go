@@ -46,7 +46,7 @@ func NewServer(t testing.TB, settings ...string) *Server {
 		t.Skip("SKIPPED, NOT TESTED: no PostgreSQL to start: apt-get install postgresql")
 	}
 	s.bin = filepath.Dir(slices.Max(found))
-	dir, err := os.MkdirTemp("", "streembit-postgres-") // not t.TempDir: its parents are closed to the user postgres
+	dir, err := os.MkdirTemp("", "streembit-postgres-") //nolint:usetesting // not t.TempDir: its parents are closed to the user postgres
 	if err != nil {
 		t.Fatal(err)
 	}

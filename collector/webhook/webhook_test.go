@@ -227,8 +227,7 @@ func TestRetryAfter(t *testing.T) {
 	if err := sink.Ping(t.Context()); err != nil {
 		t.Error(err)
 	}
-	var refused *delivery.StatusError
-	if errors.As(err, &refused) {
+	if _, ok := errors.AsType[*delivery.StatusError](err); ok {
 		t.Error(err)
 	}
 }

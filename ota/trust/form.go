@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 )
@@ -92,10 +93,8 @@ func hasNull(v any) bool {
 			}
 		}
 	case []any:
-		for _, e := range v {
-			if hasNull(e) {
-				return true
-			}
+		if slices.ContainsFunc(v, hasNull) {
+			return true
 		}
 	}
 	return false

@@ -66,8 +66,8 @@ func sshd(t *testing.T, s system) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		c.Process.Kill()
-		c.Wait()
+		_ = c.Process.Kill()
+		_ = c.Wait()
 		log.Close()
 		if t.Failed() {
 			text, _ := os.ReadFile(log.Name())
@@ -105,7 +105,7 @@ func deployed(t *testing.T, s system, one, two string) {
 	if err := os.WriteFile(filepath.Join(s.root, "usr/local/sbin/systemctl"), []byte(systemctl), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.try("kill $(cat /run/agent.pid); sleep 1") })
+	t.Cleanup(func() { _, _ = s.try("kill $(cat /run/agent.pid); sleep 1") })
 	s.run("echo 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' >/etc/environment")
 	ssh := sshd(t, s)
 

@@ -62,7 +62,7 @@ func debian(t *testing.T) system {
 			t.Fatal(err)
 		}
 	}
-	root, err := os.MkdirTemp(dir, "root-") // sshd asks that nobody but root may write above it, which /tmp does not fulfil
+	root, err := os.MkdirTemp(dir, "root-") //nolint:usetesting // sshd asks that nobody but root may write above it, which /tmp does not fulfil
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -101,7 +101,7 @@ func cardCheck(m Machine, _ boards.Board, _ bool) []Finding {
 	for _, file := range glob(m.Root, "sys/block/mmcblk*/device/life_time") {
 		dev := strings.Split(file, "/")[2]
 		worst := int64(0)
-		for _, word := range strings.Fields(text(m.Root, file)) {
+		for word := range strings.FieldsSeq(text(m.Root, file)) {
 			if n, err := strconv.ParseInt(word, 0, 64); err == nil {
 				worst = max(worst, n)
 			}
