@@ -76,8 +76,7 @@ func (c *cable) Follow(ctx context.Context, hub edge.ID, visit func(transport.He
 		return err
 	case <-c.isCut():
 		cancel()
-		_ = <-ended
-		return transport.ErrUnreachable
+		return errors.Join(transport.ErrUnreachable, <-ended)
 	}
 }
 
