@@ -4,6 +4,7 @@ package collector_test
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"sync"
