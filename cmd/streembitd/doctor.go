@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -59,7 +60,7 @@ With --root it examines a system that does not run: a card that is mounted here,
 func (f *doctorFlags) run(ctx context.Context, out io.Writer) error {
 	path := f.config
 	if f.root != "/" {
-		path = f.root + "/" + strings.TrimPrefix(path, "/")
+		path = filepath.Join(f.root, path)
 	}
 	cfg, err := loadConfig(path)
 	found := []doctor.Finding{{Check: "config", Level: doctor.OK, What: path}}
@@ -90,9 +91,9 @@ func (f *doctorFlags) machine(cfg *config) doctor.Machine {
 		m.Quota += int64(cfg.Store.Quota)
 	}
 	m.Space = func(path string) (doctor.Space, error) {
-		return doctor.SpaceOf(f.root + "/" + strings.TrimPrefix(path, "/"))
+		return doctor.SpaceOf(filepath.Join(f.root, path))
 	}
-	m.Updates = func() []doctor.Finding { return updateFindings(f.root + releasesRoot) }
+	m.Updates = func() []doctor.Finding { return updateFindings(filepath.Join(f.root, releasesRoot)) }
 	if f.root != "/" {
 		m.Now = time.Time{} // this machine's clock says nothing of the other's
 	}

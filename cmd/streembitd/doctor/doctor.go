@@ -87,7 +87,7 @@ func ok(check, what string) []Finding { return []Finding{{check, OK, what, ""}} 
 
 func boardCheck(_ Machine, b boards.Board, known bool) []Finding {
 	if !known {
-		return []Finding{{"board", Note, b.Name + " is not in the tables: buses have no usual place, so name them in the config", ""}}
+		return []Finding{{"board", Note, b.Name + ": not in the tables, so that buses have no usual place: name them in the config", ""}}
 	}
 	return ok("board", b.Name)
 }
