@@ -168,14 +168,15 @@ func (s *server) away() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var denied *autopaho.ConnackError
-	switch {
-	case s.last == nil:
-		return errors.New("the connection was lost just now")
-	case errors.As(s.last, &denied) && (denied.ReasonCode == badUser || denied.ReasonCode == notAuthorized):
-		return fmt.Errorf("the broker refuses user %q: check user and password here and in the broker's password file: %w", s.cfg.User, s.last)
+	last := s.last
+	if last == nil {
+		last = errors.New("it was lost just now")
+	}
+	if errors.As(last, &denied) && (denied.ReasonCode == badUser || denied.ReasonCode == notAuthorized) {
+		return fmt.Errorf("the broker refuses user %q: check user and password here and in the broker's password file: %w", s.cfg.User, last)
 	}
 	return fmt.Errorf("no connection to the broker %s: check that it runs, that the address is right, and that its access list lets user %q write %s: %w",
-		s.cfg.URL, s.cfg.User, s.statusTopic(), s.last)
+		s.cfg.URL, s.cfg.User, s.statusTopic(), last)
 }
 
 // Ping waits for a connection, and says why there is none.

@@ -209,13 +209,14 @@ func MariaDB(t testing.TB) *Daemon {
 		if os.Getuid() == 0 {
 			user = "--user=root"
 		}
+		tmp := "--tmpdir=" + dir // a server that starts removes the temporary tables of all others that have the same folder for them
 		if _, err := os.Stat(data); err != nil {
-			out, err := exec.Command(install, "--no-defaults", "--datadir="+data, "--auth-root-authentication-method=normal", "--skip-test-db", user).CombinedOutput()
+			out, err := exec.Command(install, "--no-defaults", "--datadir="+data, tmp, "--auth-root-authentication-method=normal", "--skip-test-db", user).CombinedOutput()
 			if err != nil {
 				t.Fatalf("mariadb-install-db: %v\n%s", err, out)
 			}
 		}
-		return exec.Command(program, "--no-defaults", "--datadir="+data, "--bind-address=127.0.0.1", "--port="+port, "--socket="+filepath.Join(dir, "s"), user,
+		return exec.Command(program, "--no-defaults", "--datadir="+data, "--bind-address=127.0.0.1", "--port="+port, "--socket="+filepath.Join(dir, "s"), user, tmp,
 			"--innodb-buffer-pool-size=64M", "--innodb-log-file-size=32M")
 	})
 }
