@@ -30,6 +30,7 @@ type layer struct {
 var layers = []layer{
 	{dir: ".", noIO: true},
 	{dir: "internal/nap"},
+	{dir: "internal/freeport"},
 	{dir: "internal/ntp"},
 	{dir: "boards"},
 	{dir: "hal", may: []string{".", "boards"}},
@@ -49,7 +50,7 @@ var layers = []layer{
 	{dir: "transport/...", may: []string{"internal/nap", ".", "journal/...", "fleet/...", "transport/..."}},
 	{dir: "transport/p2p", may: []string{"internal/nap", ".", "journal/...", "fleet/...", "transport/...", "thing", "ota", "ota/chunks", "ota/records", "ota/swarm"}},
 	{dir: "transport/store", may: []string{".", "journal/...", "fleet", "transport"}},
-	{dir: "collector/...", may: []string{"internal/nap", ".", "journal", "fleet", "transport", "collector/..."}},
+	{dir: "collector/...", may: []string{"internal/...", ".", "journal", "fleet", "transport", "collector/..."}},
 	{dir: "client", may: []string{".", "journal", "fleet", "transport", "transport/p2p", "collector"}},
 	{dir: "ota", noIO: true},
 	{dir: "ota/chunks", may: []string{"ota"}},

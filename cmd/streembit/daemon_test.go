@@ -71,7 +71,10 @@ func startDaemon(t *testing.T, ts *testscript.TestScript, folder string) *daemon
 	d.cmd.Dir, d.cmd.Stderr = ts.MkAbs("."), &d.log
 	ts.Check(d.cmd.Start())
 	go func() { _ = d.cmd.Wait(); close(d.done) }() // end waits for it
-	ts.Defer(func() { d.end(syscall.SIGKILL) })
+	ts.Defer(func() {
+		d.end(syscall.SIGKILL)
+		ts.Logf("the end of the log of %s:\n%s", folder, d.log.Tail(30)) // seen where the transcript failed
+	})
 	deadline := time.Now().Add(within)
 	for {
 		status := exec.Command(program, "status", "--state", folder)

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/fleet"
+	"github.com/streembit/edge/internal/freeport"
 )
 
 // prepare founds the fleet and enrols everybody. The collector is enrolled too, so that the device wraps its epoch keys
@@ -120,19 +120,11 @@ func (d *demo) makeID(ctx context.Context, m *member) (edge.ID, error) {
 
 // freeAddrs returns n loopback addresses that were free a moment ago.
 func freeAddrs(n int) (addrs []string, err error) {
-	for range n {
-		l, err := net.Listen("tcp4", "127.0.0.1:0")
-		if err != nil {
-			return nil, fmt.Errorf("looking for free ports: %w", err)
-		}
-		defer l.Close() // all at the end, so that no port comes twice
-		_, port, err := net.SplitHostPort(l.Addr().String())
-		if err != nil {
-			return nil, fmt.Errorf("looking for free ports: %w", err)
-		}
+	ports, err := freeport.Find(n)
+	for _, port := range ports {
 		addrs = append(addrs, "/ip4/127.0.0.1/tcp/"+port)
 	}
-	return addrs, nil
+	return addrs, err
 }
 
 // tomlTable is a table of a TOML file.

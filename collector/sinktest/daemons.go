@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/streembit/edge/internal/freeport"
 )
 
 // patience is how long a test waits for what takes a second on an idle machine.
@@ -69,16 +71,11 @@ func Program(t testing.TB, name, pkg string) string {
 // FreePort returns a port of loopback that nobody listened on just now.
 func FreePort(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ports, err := freeport.Find(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
+	return ports[0]
 }
 
 // NewDaemon starts a server; command returns its command line for a port and a folder. It is killed when the test ends.

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -67,14 +66,7 @@ func NewServer(t testing.TB, settings ...string) *Server {
 	if out, err := init.CombinedOutput(); err != nil {
 		t.Fatalf("initdb: %v\n%s", err, out)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, s.port, _ = net.SplitHostPort(l.Addr().String()) // it has a port
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	s.port = FreePort(t)
 	s.DSN = "postgres://postgres@127.0.0.1:" + s.port + "/postgres?sslmode=disable&connect_timeout=5"
 	s.Start(t)
 	return s

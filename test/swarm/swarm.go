@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -19,6 +18,7 @@ import (
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/agent"
 	"github.com/streembit/edge/fleet"
+	"github.com/streembit/edge/internal/freeport"
 	"github.com/streembit/edge/journal"
 )
 
@@ -211,12 +211,9 @@ func softKey(tb testing.TB) journal.SoftKey {
 
 func freePort(tb testing.TB) string {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ports, err := freeport.Find(1)
 	check(tb, err)
-	defer func() { _ = l.Close() }()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	check(tb, err)
-	return port
+	return ports[0]
 }
 
 func check(tb testing.TB, err error) {
