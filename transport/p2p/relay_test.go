@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/streembit/edge/transport"
 	"github.com/streembit/edge/transport/p2p"
@@ -94,4 +95,30 @@ func TestRelay_HubRestarts(t *testing.T) {
 		}
 		return len(now) == 2, ""
 	})
+}
+
+// TestRelay_CloseWithoutAddress: a member that knows no address of its own from which a hole could be punched is relayed, and ends when it shall. libp2p's service
+// waits for such an address even after it was closed.
+func TestRelay_CloseWithoutAddress(t *testing.T) {
+	w := transporttest.NewWorld(t, 3, 2)
+	crew(t, w)
+	device := sail(t, w.Devices[0], w.Fleet(), func(o *p2p.Options) {
+		o.Reachable, o.Listen = true, []string{"/ip4/127.0.0.1/tcp/0"}
+		o.Announce = []string{"/ip4/127.0.0.1/tcp/1"} // where nobody listens
+	})
+	ok(t, device.Bootstrap(t.Context()))
+	awaitRelays(t, device, 2)
+	other := sail(t, w.Devices[1], w.Fleet(), nil)
+	if r, err := other.Reach(t.Context(), device.key.ID()); err != nil || r.Direct {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	time.Sleep(2 * time.Second) // it tries first within 1.5 s
+	closed := make(chan error, 1)
+	go func() { closed <- device.Close() }()
+	select {
+	case err := <-closed:
+		ok(t, err)
+	case <-time.After(30 * time.Second):
+		t.Fatal("it does not end")
+	}
 }

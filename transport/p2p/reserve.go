@@ -4,10 +4,12 @@ package p2p
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -72,22 +74,50 @@ func (n *Node) startPunching() error {
 	}
 	observed.Start(n.parts.swarm)
 	n.parts.closed = append(n.parts.closed, observed.Close)
-	punch, err := holepunch.NewService(n.host, n.parts.host.IDService(), func() []ma.Multiaddr { return n.punchable(observed) })
+	p := &puncher{}
+	p.Service, err = holepunch.NewService(n.host, n.parts.host.IDService(), func() []ma.Multiaddr {
+		from := n.punchable(observed)
+		p.ready.Store(p.ready.Load() || len(from) > 0)
+		return from
+	})
 	if err != nil {
 		return fmt.Errorf("p2p: starting hole punching: %w", err)
 	}
-	n.parts.closed = append(n.parts.closed, punch.Close)
+	n.parts.closed = append(n.parts.closed, p.Close)
 	n.parts.host.Network().Notify(&network.NotifyBundle{ConnectedF: func(_ network.Network, c network.Conn) {
 		if relayed(c.RemoteMultiaddr()) && c.Stat().Direction == network.DirInbound {
-			n.spawn(func() { n.punchAgain(n.life, punch, c) })
+			n.spawn(func() { n.punchAgain(n.life, p, c) })
 		}
 	}})
 	return nil
 }
 
+// puncher is the service, and whether it has ever been told of an address from which a hole can be punched. Until then it waits in DirectConnect, after its own Close too.
+type puncher struct {
+	*holepunch.Service
+	ready atomic.Bool
+}
+
+// try punches a hole, unless ctx ends before.
+func (p *puncher) try(ctx context.Context, to peer.ID) error {
+	if !p.ready.Load() {
+		return errNoHole
+	}
+	done := make(chan error, 1)
+	go func() { done <- p.DirectConnect(to) }() // ends with the service; if that is closed just as it begins, with the program
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+var errNoHole = errors.New("p2p: this node knows no address of its own from which to punch a hole")
+
 // punchAgain tries at growing distances to make a relayed connection a direct one. libp2p tries once, at the connection, when one of the two may not
 // have heard yet under which address others see it.
-func (n *Node) punchAgain(ctx context.Context, punch *holepunch.Service, c network.Conn) {
+func (n *Node) punchAgain(ctx context.Context, p *puncher, c network.Conn) {
 	for pause := punchFirst; pause <= punchLast && !c.IsClosed(); pause *= 3 {
 		if !nap.For(ctx, pause/2+rand.N(pause)) {
 			return
@@ -96,7 +126,7 @@ func (n *Node) punchAgain(ctx context.Context, punch *holepunch.Service, c netwo
 		if n.routeOpen(c.RemotePeer(), &r) && r.Direct {
 			return
 		}
-		if err := punch.DirectConnect(c.RemotePeer()); err != nil {
+		if err := p.try(ctx, c.RemotePeer()); err != nil {
 			n.log.Debug("no hole was punched", "peer", c.RemotePeer(), "err", err)
 		}
 	}
