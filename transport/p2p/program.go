@@ -34,7 +34,7 @@ const (
 	opChunk                    // one of them
 	opRecord                   // the newest record under a key
 	opRecords                  // those of a space
-	opNews                     // a hub says: there is a new record under a key
+	opNews                     // there is a new record under a key: a hub says so to members, a member that pays for its bytes to one hub
 )
 
 const (

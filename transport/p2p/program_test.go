@@ -314,7 +314,7 @@ func transporttestMember(t testing.TB, w *transporttest.World) journal.SoftKey {
 	return key
 }
 
-// TestRecords_MeteredAsksOneHub: no look-up, one stream.
+// TestRecords_MeteredAsksOneHub: no look-up, one hub, which passes on what the device says of itself.
 func TestRecords_MeteredAsksOneHub(t *testing.T) {
 	w := transporttest.NewWorld(t, 3, 1)
 	op := updater(t, w, "stable")
@@ -322,10 +322,20 @@ func TestRecords_MeteredAsksOneHub(t *testing.T) {
 		startGiving(t, w, w.Hubs[i], transporttest.NewStore(w.Fleet, 0), nil)
 	}
 	key := records.Key(records.Metadata, "timestamp.json")
-	ok(t, startGiving(t, w, op, nil, nil).PutRecord(deadline(t), key, signed(t, w, op, key, 3, "{}")))
+	reader := startGiving(t, w, op, nil, nil)
+	ok(t, reader.PutRecord(deadline(t), key, signed(t, w, op, key, 3, "{}")))
 	device := startGiving(t, w, w.Devices[0], nil, nil, func(o *p2p.Options) { o.Metered, o.Listen = true, nil })
 	r, err := device.Record(deadline(t), key)
 	if err != nil || r.Version != 3 || len(device.Peers()) != 1 {
 		t.Errorf("version %d over %d connections: %v", r.Version, len(device.Peers()), err)
 	}
+	own := records.Key(records.Progress, device.ID().String())
+	ok(t, device.PutRecord(deadline(t), own, signed(t, w, w.Devices[0], own, 4, "four")))
+	if n := len(device.Peers()); n != 1 {
+		t.Errorf("a record was put over %d connections", n)
+	}
+	transporttest.WaitFor(t, "the record at who asks another hub", func() (bool, string) {
+		r, err := reader.Record(t.Context(), own)
+		return err == nil && r.Version == 4, errText(err)
+	})
 }

@@ -64,11 +64,14 @@ func (n *Node) program(who *reading, q programRequest, out *reply) error {
 	out.slim()
 	switch q.Op {
 	case opNews:
-		if !n.o.Fleet().Is(who.id, fleet.Hub) {
-			return refuse(transport.RefusedNoRight, "only hubs tell news")
+		switch {
+		case n.o.Fleet().Is(who.id, fleet.Hub):
+			n.o.News(q.Key)
+			return nil
+		case n.o.Store != nil:
+			return n.takeRecord(who, q.Key)
 		}
-		n.o.News(q.Key)
-		return nil
+		return refuse(transport.RefusedNoRight, "only hubs tell news")
 	case opRecord:
 		r, ok := n.o.Records.Get(q.Key)
 		if !ok {

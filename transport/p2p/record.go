@@ -99,12 +99,60 @@ func (n *Node) PutRecord(ctx context.Context, key string, raw []byte) error {
 	if err := n.seed(ctx); err != nil {
 		return err
 	}
+	if n.o.Metered {
+		return n.putAtOne(ctx, key, raw)
+	}
 	err := n.dht.PutValue(ctx, key, raw)
 	if errors.Is(err, kb.ErrLookupFailure) && n.o.Store != nil {
 		return nil // alone: this hub has stored it
 	}
 	if err != nil {
 		return fmt.Errorf("p2p: putting %s: %w", key, lookupError(ctx, err))
+	}
+	return nil
+}
+
+// putAtOne tells the hub that is connected of a record, which then asks for it and passes it on.
+func (n *Node) putAtOne(ctx context.Context, key string, raw []byte) error {
+	if _, _, err := n.o.Records.Put(key, raw); err != nil {
+		return err
+	}
+	hubs := n.hubsByNearness()
+	if len(hubs) == 0 || !n.connected(hubs[0]) {
+		return fmt.Errorf("p2p: putting %s: %w", key, transport.ErrUnreachable)
+	}
+	return n.askProgram(ctx, hubs[0], programRequest{Op: opNews, Key: key}, func(byte, []byte) error { return nil })
+}
+
+// takeRecord has a member give the record that it told this hub of, and passes it on.
+func (n *Node) takeRecord(who *reading, key string) error {
+	leave, err := n.giving.enter(who.ctx, who.id)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	limited, cancel := context.WithTimeout(who.ctx, requestLimit)
+	defer cancel()
+	var raw []byte
+	err = n.askProgram(limited, who.id, programRequest{Op: opRecord, Key: key}, func(kind byte, body []byte) error {
+		f, err := decodeRecord(kind, body)
+		raw = f.Raw
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	_, fresh, err := n.o.Records.Put(key, raw)
+	if err != nil {
+		return refuse(transport.RefusedInvalid, "%v", err)
+	}
+	if fresh {
+		n.learnt(key)
+		n.spawn(func() {
+			if err := n.PutRecord(n.life, key, raw); err != nil {
+				n.log.Debug("a record could not be passed on", "key", key, "err", err)
+			}
+		})
 	}
 	return nil
 }
