@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"syscall"
 	"unicode/utf8"
 
 	"github.com/streembit/edge"
@@ -118,6 +119,9 @@ func (d *DeadLetters) Put(letters []DeadLetter) error {
 	defer d.mu.Unlock()
 	if err := d.put(letters); err != nil {
 		d.known = nil // what it holds now is read anew
+		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+			err = fmt.Errorf("%w (make room, nothing is lost, what is missing is pulled then)", err)
+		}
 		return fmt.Errorf("collector: writing dead letters to %s: %w", d.path, err)
 	}
 	return nil

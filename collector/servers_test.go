@@ -20,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/streembit/edge/collector"
+	"github.com/streembit/edge/collector/mysql"
 	"github.com/streembit/edge/collector/postgres"
 	"github.com/streembit/edge/collector/sinktest"
 	"github.com/streembit/edge/collector/sqlite"
@@ -29,7 +30,7 @@ import (
 // What a child process is told in its environment.
 const (
 	envWorld = "COLLECTOR_TEST_WORLD" // a frozen world
-	envKind  = "COLLECTOR_TEST_KIND"  // sqlite or postgres
+	envKind  = "COLLECTOR_TEST_KIND"  // sqlite, mysql or postgres
 	envWhere = "COLLECTOR_TEST_SINK"  // path, or DSN
 	envStart = "COLLECTOR_TEST_START" // ms since 1970 when the devices' first segments are published
 	envEvery = "COLLECTOR_TEST_EVERY" // ms between a device's segments; 0: all are there
@@ -48,8 +49,11 @@ func TestChild(t *testing.T) {
 		return
 	}
 	sink := collector.NewLazy(func(ctx context.Context) (collector.Sink, error) {
-		if os.Getenv(envKind) == "sqlite" {
+		switch os.Getenv(envKind) {
+		case "sqlite":
 			return sqlite.Open(ctx, os.Getenv(envWhere))
+		case "mysql":
+			return mysql.Open(ctx, os.Getenv(envWhere), "")
 		}
 		return postgres.Open(ctx, os.Getenv(envWhere), "")
 	})

@@ -3,14 +3,11 @@
 package collector_test
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/streembit/edge/collector"
 	"github.com/streembit/edge/collector/postgres"
@@ -22,6 +19,26 @@ import (
 // devices over within seconds. Nothing is lost, nothing is there twice.
 func TestTakeOver(t *testing.T) {
 	t.Parallel()
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		takeOver(t, "postgres", func(t *testing.T) (sinktest.Subject, string) {
+			own := sinktest.NewDatabase(t)
+			return sinktest.PostgresAt(t, own, postgres.DefaultSchema), own
+		})
+	})
+	t.Run("mysql", func(t *testing.T) {
+		t.Parallel()
+		server := sinktest.MariaDB(t)
+		takeOver(t, "mysql", func(t *testing.T) (sinktest.Subject, string) {
+			s := sinktest.MySQL(server)(t)
+			return s, s.Where
+		})
+	})
+}
+
+// takeOver runs both ways on databases of their own; fresh returns where each is, too.
+func takeOver(t *testing.T, kind string, fresh func(t *testing.T) (s sinktest.Subject, where string)) {
+	t.Helper()
 	const devices, segments, per, every = 10, 160, 4, 100 // a segment of each device every 100 ms
 	for _, how := range []string{"killed", "frozen"} {
 		t.Run(how, func(t *testing.T) {
@@ -35,14 +52,9 @@ func TestTakeOver(t *testing.T) {
 				segs = append(segs, d.all...)
 			}
 			path := w.freeze(t, segs)
-			own := sinktest.NewDatabase(t)
-			db, err := pgx.Connect(t.Context(), own)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { _ = db.Close(context.Background()) }) // the test is over
+			s, where := fresh(t)
 			start := time.Now().Add(3 * time.Second)
-			env := []string{envWorld + "=" + path, envKind + "=postgres", envWhere + "=" + own, envStart + "=" + fmt.Sprint(start.UnixMilli()), envEvery + "=" + fmt.Sprint(every)}
+			env := []string{envWorld + "=" + path, envKind + "=" + kind, envWhere + "=" + where, envStart + "=" + fmt.Sprint(start.UnixMilli()), envEvery + "=" + fmt.Sprint(every)}
 			one, two := startChild(t, env...), startChild(t, env...)
 			until(t, "both write", func() bool { return one.wrote.Load() > 200 && two.wrote.Load() > 200 })
 			before := [2]uint64{one.wrote.Load(), two.wrote.Load()}
@@ -52,10 +64,11 @@ func TestTakeOver(t *testing.T) {
 			} else if err := one.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 				t.Fatal(err)
 			}
-			waited := func() bool { // every device's newest reading was published after the blow
-				return caughtUp(t, db, devices, min(int64(segments-1), struck.Sub(start).Milliseconds()/every+1))
-			}
-			until(t, "the other took over", waited)
+			after := min(int64(segments-1), struck.Sub(start).Milliseconds()/every+1)
+			t.Logf("%s: struck %v after the start, so seq %d counts", how, struck.Sub(start), after)
+			until(t, "the other took over", func() bool { // every device's newest reading was published after the blow
+				return s.Count(t, fmt.Sprintf(`SELECT count(*) FROM checkpoint WHERE seq >= %d`, after)) == devices
+			})
 			took := time.Since(struck)
 			if how == "frozen" {
 				if err := one.cmd.Process.Signal(syscall.SIGCONT); err != nil {
@@ -64,7 +77,6 @@ func TestTakeOver(t *testing.T) {
 				one.wait(t, false)
 			}
 			two.wait(t, false)
-			s := sinktest.PostgresAt(t, own, postgres.DefaultSchema)
 			same(t, stored(t, s), w.made)
 			total := one.wrote.Load() + two.wrote.Load()
 			t.Logf("%s after %d and %d readings; the other had all devices %.1f s later; %d readings, %d written twice into the same place", how,
@@ -77,14 +89,6 @@ func TestTakeOver(t *testing.T) {
 			}
 		})
 	}
-}
-
-// caughtUp reports whether the database has a segment of each device and everything before.
-func caughtUp(t *testing.T, db *pgx.Conn, devices int, seq int64) bool {
-	t.Helper()
-	var n int
-	err := db.QueryRow(t.Context(), `SELECT count(*) FROM streembit.checkpoint WHERE seq >= $1`, seq).Scan(&n)
-	return err == nil && n == devices
 }
 
 func until(t *testing.T, what string, is func() bool) {

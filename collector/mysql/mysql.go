@@ -9,6 +9,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	driver "github.com/go-sql-driver/mysql"
@@ -23,8 +24,9 @@ const width = 4
 
 // Sink writes to one database. It is a collector.Sink; several collectors may share the database.
 type Sink struct {
-	db   *sql.DB
-	name string // user@address/database, for errors
+	db     *sql.DB
+	roster *sql.DB // one connection, for saying that this collector is there
+	name   string  // user@address/database, for errors
 }
 
 // Open connects to the database that dsn names (user@tcp(host:3306)/database, as github.com/go-sql-driver/mysql reads it) and makes its
@@ -45,19 +47,24 @@ func Open(ctx context.Context, dsn, password string) (*Sink, error) {
 	if cfg.Params == nil {
 		cfg.Params = map[string]string{}
 	}
-	cfg.Params["time_zone"], cfg.Params["sql_mode"] = "'+00:00'", "'TRADITIONAL,NO_BACKSLASH_ESCAPES'"
+	cfg.Params["time_zone"], cfg.Params["sql_mode"] = "'+00:00'", "'TRADITIONAL,NO_BACKSLASH_ESCAPES'"+silence
 	connector, err := driver.NewConnector(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("mysql: reading the address of the database: %w", err)
 	}
-	s := &Sink{db: sql.OpenDB(connector), name: cfg.User + "@" + cfg.Addr + "/" + cfg.DBName}
+	s := &Sink{db: sql.OpenDB(connector), roster: sql.OpenDB(connector), name: cfg.User + "@" + cfg.Addr + "/" + cfg.DBName}
 	s.db.SetMaxOpenConns(width)
 	s.db.SetMaxIdleConns(width)
+	s.roster.SetMaxOpenConns(1)
 	if err := s.prepare(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("mysql: preparing the tables of %s: %w", s.name, hint(err)), s.db.Close())
+		return nil, errors.Join(fmt.Errorf("mysql: preparing the tables of %s: %w", s.name, hint(err)), s.Close())
 	}
 	return s, nil
 }
+
+// silence ends a transaction of MariaDB in which nothing was asked for 5 s: who is frozen in it must not keep a chain from the others. MySQL has no such
+// setting and reads a comment.
+const silence = ` /*M!100300 , idle_transaction_timeout = 5 */`
 
 // Numbers of errors that MariaDB and MySQL share.
 const (
@@ -68,6 +75,9 @@ const (
 	lockTimeout   = 1205
 	deadlock      = 1213
 	recordChanged = 1020 // MariaDB: the snapshot of the transaction is too old
+	noEngine      = 1286 // unknown
+	barredEngine  = 1290 // MariaDB: enforce_storage_engine, and other settings that forbid a statement
+	offEngine     = 3161 // MySQL: disabled_storage_engines
 )
 
 // hint adds what to do about an error.
@@ -87,7 +97,7 @@ func hint(err error) error {
 	return err
 }
 
-// prepare makes the tables under a lock, so that collectors may start together, or checks their version.
+// prepare makes the tables under a lock, so that collectors may start together, or brings them up to date.
 func (s *Sink) prepare(ctx context.Context) error {
 	conn, err := s.db.Conn(ctx)
 	if err != nil {
@@ -109,25 +119,37 @@ func (s *Sink) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if there == 0 {
-		for _, q := range tables() {
-			if _, err := conn.ExecContext(ctx, q); err != nil {
+	var v sql.NullInt64
+	if there > 0 {
+		if err := conn.QueryRowContext(ctx, `SELECT max(version) FROM schema_version`).Scan(&v); err != nil {
+			return err
+		}
+	}
+	all := steps()
+	if v.Int64 < 0 || v.Int64 > int64(len(all)) {
+		return fmt.Errorf("the tables are of version %d, this program knows %d: update it or use another database", v.Int64, len(all))
+	}
+	for n, step := range all[v.Int64:] {
+		for _, q := range append(step, fmt.Sprintf(`INSERT IGNORE INTO schema_version VALUES (%d)`, int(v.Int64)+n+1)) {
+			if err := create(ctx, conn, q); err != nil {
 				return err
 			}
 		}
 	}
-	var v sql.NullInt64
-	if err := conn.QueryRowContext(ctx, `SELECT max(version) FROM schema_version`).Scan(&v); err != nil {
-		return err
-	}
-	if v.Int64 != version {
-		return fmt.Errorf("the tables are of version %d, this program knows %d: update it or use another database", v.Int64, version)
-	}
 	return nil
 }
 
+// create runs a statement, with InnoDB where the server does not have the engine that it names.
+func create(ctx context.Context, conn *sql.Conn, q string) error {
+	_, err := conn.ExecContext(ctx, q)
+	if e, ok := errors.AsType[*driver.MySQLError](err); ok && (e.Number == noEngine || e.Number == barredEngine || e.Number == offEngine) {
+		_, err = conn.ExecContext(ctx, strings.Replace(q, inMemory, inInnoDB, 1))
+	}
+	return err
+}
+
 // Close closes the connections.
-func (s *Sink) Close() error { return s.db.Close() }
+func (s *Sink) Close() error { return errors.Join(s.roster.Close(), s.db.Close()) }
 
 // DB gives access for queries; times are UTC.
 func (s *Sink) DB() *sql.DB { return s.db }

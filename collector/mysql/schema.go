@@ -2,13 +2,25 @@
 
 package mysql
 
-// version is the version of the tables that this package makes and knows.
-const version = 1
+// Engines of tables.
+const (
+	inInnoDB = ` ENGINE=InnoDB`
+	inMemory = ` ENGINE=MEMORY`
+)
 
-// tables are those of package postgres. Names and ids are compared byte by byte; times are UTC. schema_version is the last: MySQL
-// commits each of these by itself, so what an interrupted start left is completed by the next.
+// steps bring the tables from each version to the next, beginning with none at all. MySQL commits each statement by itself, so a step can be done
+// again: what an interrupted start left is completed by the next.
+func steps() [][]string {
+	return [][]string{tables(), {
+		// Which collectors write here, for sharing the work. Losing it costs nothing, so it need not cost a write to the disk each second.
+		`CREATE TABLE IF NOT EXISTS collector (id varchar(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY, seen datetime(6) NOT NULL)` + inMemory,
+	}}
+}
+
+// tables are those of package postgres. Names and ids are compared byte by byte; times are UTC. schema_version is the last, since it says that the others
+// are there.
 func tables() []string {
-	const options = ` ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin`
+	const options = inInnoDB + ` DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin`
 	const id = ` CHARACTER SET ascii COLLATE ascii_bin NOT NULL`
 	return []string{
 		`CREATE TABLE IF NOT EXISTS device (id varchar(64)` + id + ` PRIMARY KEY, name varchar(255) NOT NULL)` + options,
@@ -57,6 +69,5 @@ func tables() []string {
   FROM reading r JOIN device d ON d.id = r.device WHERE r.v IS NOT NULL AND r.ts IS NOT NULL
   GROUP BY r.device, d.name, r.sensor, r.name, CAST(date_format(r.ts, '%Y-%m-%d %H:00:00') AS datetime)`,
 		`CREATE TABLE IF NOT EXISTS schema_version (version integer NOT NULL PRIMARY KEY)` + options,
-		`INSERT IGNORE INTO schema_version VALUES (1)`,
 	}
 }

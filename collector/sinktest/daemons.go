@@ -117,6 +117,13 @@ func (s *Daemon) Start(t testing.TB) {
 	})
 }
 
+// PID is the server's process.
+func (s *Daemon) PID() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cmd.Process.Pid
+}
+
 // Kill ends the server with SIGKILL.
 func (s *Daemon) Kill(t testing.TB) {
 	t.Helper()

@@ -58,7 +58,12 @@ type Subject struct {
 // SQLite opens a sink on a file in a temporary folder.
 func SQLite(t testing.TB) Subject {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "readings ü?%.db") // a name that must not be taken for a URL
+	return SQLiteAt(t, filepath.Join(t.TempDir(), "readings ü?%.db")) // a name that must not be taken for a URL
+}
+
+// SQLiteAt opens a sink on a file.
+func SQLiteAt(t testing.TB, path string) Subject {
+	t.Helper()
 	reopen := func(t testing.TB) collector.Sink {
 		t.Helper()
 		s, err := sqlite.Open(t.Context(), path)

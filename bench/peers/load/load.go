@@ -27,7 +27,9 @@ type Spec struct {
 	States   []string      // folders with a member's key: one, or one for each host of a crowd
 	Fleet    string        // its file
 	Dir      string        // where a device's outbox or an appender's file is
-	Addr     string        // host:port of the peer's server; of PostgreSQL its DSN
+	Addr     string        // host:port of the peer's server; of PostgreSQL and MariaDB the DSN
+	User     string        // of InfluxDB
+	Password string        // of User
 	CA       string        // certificate file that its TLS is proven with
 	Replicas int           // of a JetStream stream
 	Gather   time.Duration // of a device with a metered uplink, how long segments wait to share their proofs; 0 = not metered
@@ -115,10 +117,12 @@ func open(ctx context.Context, s Spec) (client, error) {
 		return openReader(ctx, s)
 	case "crowd":
 		return openCrowd(ctx, s)
-	case "sqlite", "postgres":
+	case "sqlite", "postgres", "mysql", "influx", "nats", "mqttsink":
 		return openSink(ctx, s)
-	case "psql":
-		return openCopier(s)
+	case "psql", "mariadb", "sqlite3", "influx-import", "mosquitto_pub":
+		return openBulk(ctx, s)
+	case "natsplain":
+		return openPlain(ctx, s)
 	case "append":
 		return openAppender(s)
 	case "mqtt":
