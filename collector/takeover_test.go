@@ -65,6 +65,7 @@ func takeOver(t *testing.T, kind string, fresh func(t *testing.T) (s sinktest.Su
 				t.Fatal(err)
 			}
 			after := int64(struck.Sub(start)/time.Millisecond)/every + 1
+			t.Logf("%s: struck %v after the start, so seq %d counts", how, struck.Sub(start), after)
 			until(t, "the other took over", func() bool { // every device's newest reading was published after the blow
 				return s.Count(t, fmt.Sprintf(`SELECT count(*) FROM checkpoint WHERE seq >= %d`, after)) == devices
 			})

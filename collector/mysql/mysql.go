@@ -47,7 +47,7 @@ func Open(ctx context.Context, dsn, password string) (*Sink, error) {
 	if cfg.Params == nil {
 		cfg.Params = map[string]string{}
 	}
-	cfg.Params["time_zone"], cfg.Params["sql_mode"] = "'+00:00'", "'TRADITIONAL,NO_BACKSLASH_ESCAPES'"
+	cfg.Params["time_zone"], cfg.Params["sql_mode"] = "'+00:00'", "'TRADITIONAL,NO_BACKSLASH_ESCAPES'"+silence
 	connector, err := driver.NewConnector(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("mysql: reading the address of the database: %w", err)
@@ -61,6 +61,10 @@ func Open(ctx context.Context, dsn, password string) (*Sink, error) {
 	}
 	return s, nil
 }
+
+// silence ends a transaction of MariaDB in which nothing was asked for 5 s: who is frozen in it must not keep a chain from the others. MySQL has no such
+// setting and reads a comment.
+const silence = ` /*M!100300 , idle_transaction_timeout = 5 */`
 
 // Numbers of errors that MariaDB and MySQL share.
 const (

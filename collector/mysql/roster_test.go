@@ -116,3 +116,31 @@ func TestRosterAfterCrash(t *testing.T) {
 		t.Errorf("here are %v", here)
 	}
 }
+
+// TestFrozenInTransaction: a collector that is frozen within a transaction holds the lock of its chain, and another writes the chain all the same.
+func TestFrozenInTransaction(t *testing.T) {
+	s := sinktest.MySQL(sinktest.MariaDB(t))(t)
+	b := collector.Batch{Chain: sinktest.Chain(1, 1), Readings: sinktest.Rows(0, 0, 5), Received: time.Now()}
+	if err := s.Sink.Write(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	tx, err := s.Reopen(t).(*mysql.Sink).DB().BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback() }() // its connection is gone
+	if _, err := tx.ExecContext(t.Context(), `SELECT id FROM chain FOR UPDATE`); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	b.Readings = sinktest.Rows(0, 0, 6)
+	if err := s.Sink.Write(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took < time.Second || took > 40*time.Second { // one wait for a lock is 50 s
+		t.Errorf("it took %v", took)
+	}
+	if got := len(s.Readings(t)); got != 6 {
+		t.Errorf("%d readings", got)
+	}
+}

@@ -45,6 +45,7 @@ func Open(ctx context.Context, dsn, schema string) (*Sink, error) {
 	params["search_path"] = pgx.Identifier{schema}.Sanitize()
 	params["application_name"] = "streembit collector"
 	params["client_min_messages"] = "warning"
+	params["idle_in_transaction_session_timeout"] = "5s" // who is frozen in a transaction must not keep a chain from the others
 	cfg.MaxConns = width
 	cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, incoming)
