@@ -96,8 +96,10 @@ func (f *follower) loop(ctx context.Context, report func(Report)) {
 	pause := backoffMin
 	marks := newClock(markEvery)
 	defer marks.timer.Stop()
+	missing := newOverdue()
 	for {
 		f.followHubs(ctx)
+		f.look(ctx, missing)
 		select {
 		case <-ctx.Done():
 			return
@@ -107,6 +109,9 @@ func (f *follower) loop(ctx context.Context, report func(Report)) {
 		case <-marks.timer.C:
 			marks.ticked()
 			f.wg.Go(func() { f.c.marker.tell(ctx, func(edge.ID) bool { return true }) })
+			continue
+		case <-missing.due:
+			f.again(missing)
 			continue
 		case <-f.bell:
 		}
