@@ -5,10 +5,12 @@ package p2p_test
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/streembit/edge/test/swarm"
 	"github.com/streembit/edge/transport"
 	"github.com/streembit/edge/transport/p2p"
 	"github.com/streembit/edge/transport/transporttest"
@@ -102,7 +104,9 @@ func TestRelay_HubRestarts(t *testing.T) {
 func TestRelay_CloseWithoutAddress(t *testing.T) {
 	w := transporttest.NewWorld(t, 3, 2)
 	crew(t, w)
+	var log swarm.Buffer
 	device := sail(t, w.Devices[0], w.Fleet(), func(o *p2p.Options) {
+		o.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 		o.Reachable, o.Listen = true, []string{"/ip4/127.0.0.1/tcp/0"}
 		o.Announce = []string{"/ip4/127.0.0.1/tcp/1"} // where nobody listens
 	})
@@ -112,7 +116,7 @@ func TestRelay_CloseWithoutAddress(t *testing.T) {
 	if r, err := other.Reach(t.Context(), device.key.ID()); err != nil || r.Direct {
 		t.Fatalf("%+v, %v", r, err)
 	}
-	time.Sleep(2 * time.Second) // it tries first within 1.5 s
+	transporttest.WaitFor(t, "a try to punch a hole", func() (bool, string) { return log.Count("no hole was punched") > 0, log.Tail(3) })
 	closed := make(chan error, 1)
 	go func() { closed <- device.Close() }()
 	select {
