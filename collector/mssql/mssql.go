@@ -61,15 +61,17 @@ func open(ctx context.Context, db *sql.DB, name, schema string) (*Sink, error) {
 
 // Numbers of SQL Server's errors.
 const (
-	deadlock      = 1205
-	noDatabase    = 4060
-	loginFailed   = 18456
-	denied        = 229
-	createDenied  = 262
-	schemaDenied  = 2760
-	lockTimeout   = 1222
-	smallestFloat = 2.2250738585072014e-308 // SQL Server has no smaller ones but 0
+	deadlock     = 1205
+	noDatabase   = 4060
+	loginFailed  = 18456
+	denied       = 229
+	createDenied = 262
+	schemaDenied = 2760
+	lockTimeout  = 1222
 )
+
+// smallestFloat is the number nearest to 0 that SQL Server has.
+const smallestFloat = 2.2250738585072014e-308
 
 // hint adds what to do about an error.
 func hint(err error) error {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package stdout is the sink for pipes: it writes proven readings as JSON lines, CSV, SenML JSON or line protocol and remembers
-// nothing, so every pull begins at seq 0.
+// Package stdout is the sink for pipes: it writes proven readings as JSON lines, CSV, SenML JSON or line protocol. What New returns
+// remembers nothing, so every pull begins at seq 0; what Open returns goes on where it was.
 package stdout
 
 import (
@@ -39,10 +39,9 @@ type boot struct {
 	id     journal.BootID
 }
 
-// New returns a sink that writes one format: "jsonl" (an object per reading), "csv" (with a header line) or "senml" (a
+// New returns a sink that writes one format: "jsonl" (an object per reading), "csv" (with a header line), "senml" (a
 // SenML JSON pack per batch, RFC 8428, one pack after the other) or "influx" (line protocol, for Telegraf's execd and others; see
-// influx.Lines). Readings older than since are left out; so are those
-// without a time, unless since is zero.
+// influx.Lines). Readings older than since are left out; so are those without a time, unless since is zero.
 func New(w io.Writer, format string, since time.Time) (*Sink, error) {
 	s := &Sink{w: bufio.NewWriterSize(w, 64<<10), since: since, clocks: map[boot]journal.ClockNote{}}
 	switch format {
