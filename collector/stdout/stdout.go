@@ -17,6 +17,7 @@ import (
 
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/collector"
+	"github.com/streembit/edge/collector/delivery"
 	"github.com/streembit/edge/collector/influx"
 	"github.com/streembit/edge/journal"
 )
@@ -168,18 +169,13 @@ func at(r *edge.Reading) string {
 	return r.At.Time().Format(TimeForm)
 }
 
-// id names a reading for ever: its chain and place.
-func id(b *collector.Batch, r *collector.Row) string {
-	return b.Chain.String() + "/" + strconv.FormatUint(r.Seq, 10) + "/" + strconv.Itoa(r.Index)
-}
-
 func (s *Sink) jsonl(b *collector.Batch) error {
 	enc := json.NewEncoder(s.w)
 	enc.SetEscapeHTML(false)
-	recv := b.Received.UTC().Format(TimeForm)
+	recv, p := b.Received.UTC().Format(TimeForm), delivery.Parcel{Chain: b.Chain}
 	for i := range b.Readings {
 		r := &b.Readings[i]
-		l := line{Reading: NewReading(b.Chain.Device, b.Name, &r.Reading), Seq: r.Seq, Recv: recv, Verified: true, ID: id(b, r)}
+		l := line{Reading: NewReading(b.Chain.Device, b.Name, &r.Reading), Seq: r.Seq, Recv: recv, Verified: true, ID: p.RowID(r)}
 		if err := enc.Encode(l); err != nil {
 			return err
 		}
@@ -189,7 +185,7 @@ func (s *Sink) jsonl(b *collector.Batch) error {
 
 func (s *Sink) csv(b *collector.Batch) error {
 	w := csv.NewWriter(s.w)
-	device, recv := b.Chain.Device.String(), b.Received.UTC().Format(TimeForm)
+	device, recv, p := b.Chain.Device.String(), b.Received.UTC().Format(TimeForm), delivery.Parcel{Chain: b.Chain}
 	for i := range b.Readings {
 		r := &b.Readings[i]
 		value := strconv.FormatFloat(r.Value, 'g', -1, 64)
@@ -199,7 +195,7 @@ func (s *Sink) csv(b *collector.Batch) error {
 		case edge.State:
 			value = strconv.FormatBool(r.Value == 1)
 		}
-		rec := []string{at(&r.Reading), device, r.Sensor, r.Quantity.Name, value, r.Unit, strconv.FormatUint(r.Seq, 10), strconv.Itoa(r.Index), recv, id(b, r)}
+		rec := []string{at(&r.Reading), device, r.Sensor, r.Quantity.Name, value, r.Unit, strconv.FormatUint(r.Seq, 10), strconv.Itoa(r.Index), recv, p.RowID(r)}
 		if err := w.Write(rec); err != nil {
 			return err
 		}
