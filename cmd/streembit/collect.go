@@ -55,7 +55,7 @@ The config:
   # rename = { "bme280-0" = "roof" }               # a sensor, or "sensor/quantity" = "sensor/quantity"
 
 A reading that a sink cannot hold goes to FILE.NAME.dead.jsonl beside the config, and the rest goes on. Two collectors of one fleet,
-each with an id of its own, that write to one PostgreSQL database share the devices and take over from each other. docs/servers.md has a config for each server.`,
+each with an id of its own, that write to one PostgreSQL, MariaDB or MySQL database share the devices and take over from each other. docs/servers.md has a config for each server.`,
 		Example: "  streembit collect run --config collect.toml --once",
 		Args:    cli.Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -95,10 +95,7 @@ func openRecipe(t testing.TB, config, password string) (collector.Sink, string) 
 func fill(t testing.TB, s collector.Sink) collector.Batch {
 	t.Helper()
 	sinktest.WaitFor(t, "the server to be ready", func() error {
-		if p, ok := s.(sinktest.Pinger); ok {
-			return p.Ping(t.Context())
-		}
-		return nil
+		return s.(collector.Pinger).Ping(t.Context())
 	})
 	b := collector.Batch{Chain: sinktest.Chain(1, 1), Name: "roof", To: 9, Mark: &journal.Link{Seq: 9}, Received: time.Now(), Readings: sinktest.Rows(0, 3, 5),
 		Gaps: []collector.Gap{{First: 4, Last: 9, Reason: "lost", Found: time.Now()}}}

@@ -126,8 +126,8 @@ func (s *Sink) Reset(ctx context.Context, chain journal.Chain) error {
 	st := s.standing(chain)
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if err := s.store.reset(ctx, chain); err != nil {
-		return err
+	if err := s.store.sink.Reset(ctx, chain); err != nil {
+		return fmt.Errorf("delivery: %w", err)
 	}
 	st.mark = collector.Mark{}
 	return nil

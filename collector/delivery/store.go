@@ -51,22 +51,6 @@ func (s *Store) Marks(ctx context.Context) (map[journal.Chain]collector.Mark, er
 	return s.sink.Marks(ctx)
 }
 
-// reset forgets where a chain stands and what is missing of it.
-func (s *Store) reset(ctx context.Context, c journal.Chain) error {
-	const chain = ` WHERE chain = (SELECT id FROM chain WHERE fleet = ? AND device = ? AND stream = ? AND incarnation = ?)`
-	name := []any{c.Fleet.String(), c.Device.String(), c.Stream, c.Incarnation.String()}
-	tx, err := s.db.BeginTx(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("delivery: resetting %s: %w", c, err)
-	}
-	for _, q := range []string{`DELETE FROM checkpoint` + chain, `DELETE FROM gap` + chain + ` AND closed IS NULL`} {
-		if _, err := tx.ExecContext(ctx, q, name...); err != nil {
-			return errors.Join(fmt.Errorf("delivery: resetting %s: %w", c, err), tx.Rollback())
-		}
-	}
-	return tx.Commit()
-}
-
 // Series names what one sensor of a device measures.
 type Series struct {
 	Device   edge.ID

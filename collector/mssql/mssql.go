@@ -11,13 +11,12 @@ import (
 	sqldriver "database/sql/driver"
 	"errors"
 	"fmt"
-	"time"
 
 	driver "github.com/microsoft/go-mssqldb"
 	"github.com/microsoft/go-mssqldb/msdsn"
 
 	"github.com/streembit/edge/collector"
-	"github.com/streembit/edge/internal/nap"
+	"github.com/streembit/edge/collector/sqlsink"
 	"github.com/streembit/edge/journal"
 )
 
@@ -62,15 +61,17 @@ func open(ctx context.Context, db *sql.DB, name, schema string) (*Sink, error) {
 
 // Numbers of SQL Server's errors.
 const (
-	deadlock      = 1205
-	noDatabase    = 4060
-	loginFailed   = 18456
-	denied        = 229
-	createDenied  = 262
-	schemaDenied  = 2760
-	lockTimeout   = 1222
-	smallestFloat = 2.2250738585072014e-308 // SQL Server has no smaller ones but 0
+	deadlock     = 1205
+	noDatabase   = 4060
+	loginFailed  = 18456
+	denied       = 229
+	createDenied = 262
+	schemaDenied = 2760
+	lockTimeout  = 1222
 )
+
+// smallestFloat is the number nearest to 0 that SQL Server has.
+const smallestFloat = 2.2250738585072014e-308
 
 // hint adds what to do about an error.
 func hint(err error) error {
@@ -137,116 +138,27 @@ func (s *Sink) Ping(ctx context.Context) error {
 	return nil
 }
 
-// attempts is how often a transaction is tried that another one has pushed out.
-const attempts = 10
-
-// tx runs one transaction, again if it was the victim of a deadlock: such a one has changed nothing.
+// tx runs one transaction, again if it was the victim of a deadlock. Its rows are read as they are committed: a chain's own row is the lock.
 func (s *Sink) tx(ctx context.Context, do func(context.Context, *sql.Tx) error) error {
-	for n := 1; ; n++ {
-		err := s.once(ctx, do)
-		var e driver.Error
-		if n == attempts || !errors.As(err, &e) || e.Number != deadlock && e.Number != lockTimeout {
-			return err
-		}
-		if !nap.For(ctx, time.Duration(n)*5*time.Millisecond) {
-			return err
-		}
-	}
+	return sqlsink.Runner{DB: s.db, Isolation: sql.LevelReadCommitted, Again: pushedOut, Lost: sqldriver.ErrBadConn}.Run(ctx, do)
 }
 
-// once runs one transaction. Its rows are read as they are committed: a chain's own row is the lock.
-func (s *Sink) once(ctx context.Context, do func(context.Context, *sql.Tx) error) error {
-	tx, err := s.db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
-	if err != nil {
-		return err
-	}
-	if err := do(ctx, tx); err != nil {
-		if undone := tx.Rollback(); undone != nil && !errors.Is(undone, sql.ErrTxDone) && !errors.Is(undone, sqldriver.ErrBadConn) {
-			return errors.Join(err, undone)
-		}
-		return err
-	}
-	return tx.Commit()
+func pushedOut(err error) bool {
+	e, ok := errors.AsType[driver.Error](err)
+	return ok && (e.Number == deadlock || e.Number == lockTimeout)
 }
 
 // Marks returns every chain's checkpoint and open gaps, all of one moment.
 func (s *Sink) Marks(ctx context.Context) (map[journal.Chain]collector.Mark, error) {
-	marks := map[journal.Chain]collector.Mark{}
 	tx, err := s.db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelSerializable})
 	if err != nil {
 		return nil, fmt.Errorf("mssql: reading checkpoints: %w", err)
 	}
 	defer func() { _ = tx.Rollback() }() // it only reads
-	names, err := s.readMarks(ctx, tx, marks)
+	marks, err := sqlsink.Marks(ctx, inSchema{sqlsink.Standard{Tx: tx}, s.schema}, `SELECT c.id, c.fleet, CONCAT(c.device, N'/', c.stream, N'/', c.incarnation), p.seq, p.hash
+		FROM @.chain c LEFT JOIN @.checkpoint p ON p.chain = c.id`, sqlsink.OpenGaps(`@.gap`, `1 = 1`))
 	if err != nil {
 		return nil, fmt.Errorf("mssql: reading checkpoints: %w", err)
 	}
-	gaps, err := s.openGaps(ctx, tx, `1 = 1`)
-	if err != nil {
-		return nil, fmt.Errorf("mssql: reading gaps: %w", err)
-	}
-	for id, list := range gaps {
-		m := marks[names[id]]
-		m.Gaps = list
-		marks[names[id]] = m
-	}
 	return marks, nil
-}
-
-func (s *Sink) readMarks(ctx context.Context, tx *sql.Tx, marks map[journal.Chain]collector.Mark) (map[int64]journal.Chain, error) {
-	rows, err := tx.QueryContext(ctx, `SELECT c.id, c.fleet, CONCAT(c.device, N'/', c.stream, N'/', c.incarnation), p.seq, p.hash
-		FROM `+s.schema+`.chain c LEFT JOIN `+s.schema+`.checkpoint p ON p.chain = c.id`)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	names := map[int64]journal.Chain{}
-	for rows.Next() {
-		var id int64
-		var fleet, name string
-		var seq sql.NullInt64
-		var hash []byte
-		if err := rows.Scan(&id, &fleet, &name, &seq, &hash); err != nil {
-			return nil, err
-		}
-		f, err := journal.ParseFleetID(fleet)
-		if err != nil {
-			return nil, err
-		}
-		chain, err := journal.ParseChain(f, name)
-		if err != nil {
-			return nil, err
-		}
-		var m collector.Mark
-		if seq.Valid {
-			m.Link = &journal.Link{Seq: uint64(seq.Int64)}
-			copy(m.Link.Hash[:], hash)
-		}
-		names[id], marks[chain] = chain, m
-	}
-	return names, rows.Err()
-}
-
-// openGaps returns the open gaps by chain; where limits them to some chains.
-func (s *Sink) openGaps(ctx context.Context, tx *sql.Tx, where string, args ...any) (map[int64][]collector.Gap, error) {
-	rows, err := tx.QueryContext(ctx, `SELECT chain, first_seq, last_seq, reason, explained, found, prev_hash, last_hash
-		FROM `+s.schema+`.gap WHERE closed IS NULL AND `+where+` ORDER BY chain, first_seq`, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	out := map[int64][]collector.Gap{}
-	for rows.Next() {
-		var chain int64
-		var g collector.Gap
-		var before, after []byte
-		if err := rows.Scan(&chain, &g.First, &g.Last, &g.Reason, &g.Explained, &g.Found, &before, &after); err != nil {
-			return nil, err
-		}
-		g.Found = g.Found.UTC()
-		copy(g.Before[:], before)
-		copy(g.After[:], after)
-		out[chain] = append(out[chain], g)
-	}
-	return out, rows.Err()
 }

@@ -7,8 +7,8 @@ import "strings"
 // version is the version of the tables that this package makes and knows.
 const version = 1
 
-// tables returns the batches that make the tables of a schema; those of package postgres. Names and ids are compared byte by byte, times are
-// UTC. A view must be alone in its batch.
+// tables returns the batches that make the tables of a schema: those of package postgres, but for tables series and collector and the views devices, gaps
+// and alarms. Names and ids are compared byte by byte, times are UTC. A view must be alone in its batch.
 func tables(schema string) []string {
 	out := []string{
 		`CREATE TABLE SCHEMA.device (id ID NOT NULL PRIMARY KEY, name nvarchar(256) NOT NULL)`,

@@ -17,8 +17,8 @@ func steps() [][]string {
 	}}
 }
 
-// tables are those of package postgres. Names and ids are compared byte by byte; times are UTC. schema_version is the last, since it says that the others
-// are there.
+// tables are those of package postgres, but for table series and the views devices, gaps and alarms. Names and ids are compared byte by byte; times are
+// UTC. schema_version is the last, since it says that the others are there.
 func tables() []string {
 	const options = inInnoDB + ` DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin`
 	const id = ` CHARACTER SET ascii COLLATE ascii_bin NOT NULL`

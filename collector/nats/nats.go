@@ -215,8 +215,11 @@ func (s *server) Ping(ctx context.Context) error {
 		return fmt.Errorf("nats: %w", err)
 	}
 	name, err := s.js.StreamNameBySubject(ctx, s.cfg.Prefix+".ping.main")
-	if err != nil || name != s.cfg.Stream {
-		return fmt.Errorf("nats: stream %s does not take the subjects %s.>: add them to it, or choose another prefix (%q takes them, %w)", s.cfg.Stream, s.cfg.Prefix, name, s.explain(err))
+	switch {
+	case err != nil:
+		return fmt.Errorf("nats: stream %s does not take the subjects %s.>: add them to it, or choose another prefix: %w", s.cfg.Stream, s.cfg.Prefix, s.explain(err))
+	case name != s.cfg.Stream:
+		return fmt.Errorf("nats: the subjects %s.> go to stream %s, not to %s: name that one, or choose another prefix", s.cfg.Prefix, name, s.cfg.Stream)
 	}
 	return nil
 }

@@ -50,16 +50,7 @@ func TestContract(t *testing.T) {
 // stored reads the stream, in its order.
 func stored(t testing.TB, addr string) (out []sinktest.Delivered) {
 	t.Helper()
-	conn, err := client.Connect("nats://"+addr, client.UserInfo("admin", password))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	js, err := jetstream.New(conn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stream, err := js.Stream(t.Context(), "STREEMBIT")
+	stream, err := admin(t, addr).Stream(t.Context(), "STREEMBIT")
 	if err != nil {
 		return nil // nothing was written yet
 	}
@@ -122,6 +113,43 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+// TestOtherStream: where the subjects go into another stream, Ping names it.
+func TestOtherStream(t *testing.T) {
+	s := sinktest.NATS(t, users)
+	js := admin(t, s.Addr)
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "THEIRS", Subjects: []string{"theirs.>"}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "STREEMBIT", Subjects: []string{"streembit.>"}}); err != nil {
+		t.Fatal(err)
+	}
+	cfg := config(s.Addr)
+	cfg.Prefix = "theirs"
+	sink, err := nats.Open(t.Context(), cfg, filepath.Join(t.TempDir(), "c.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sink.Close()
+	if err := sink.Ping(t.Context()); err == nil || !strings.Contains(err.Error(), "go to stream THEIRS") {
+		t.Error(err)
+	}
+}
+
+// admin connects as somebody who may do everything; the test closes it.
+func admin(t testing.TB, addr string) jetstream.JetStream {
+	t.Helper()
+	conn, err := client.Connect("nats://"+addr, client.UserInfo("admin", password))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	js, err := jetstream.New(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return js
+}
+
 // TestStreamRemoved: a stream that somebody removes is made again, and what was not acknowledged goes there.
 func TestStreamRemoved(t *testing.T) {
 	s := sinktest.NATS(t, users)
@@ -134,16 +162,7 @@ func TestStreamRemoved(t *testing.T) {
 	if err := sink.Write(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}
-	conn, err := client.Connect("nats://"+s.Addr, client.UserInfo("admin", password))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	js, err := jetstream.New(conn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := js.DeleteStream(t.Context(), "STREEMBIT"); err != nil {
+	if err := admin(t, s.Addr).DeleteStream(t.Context(), "STREEMBIT"); err != nil {
 		t.Fatal(err)
 	}
 	b.From, b.To, b.Readings = 1, 1, sinktest.Rows(1, 1, 7)

@@ -8,12 +8,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/streembit/edge/collector"
+	"github.com/streembit/edge/collector/sqlsink"
 	"github.com/streembit/edge/journal"
 )
 
@@ -84,79 +84,17 @@ func (s *Sink) Query(ctx context.Context, do func(context.Context, *pgx.Conn) er
 }
 
 // Marks returns every chain's checkpoint and open gaps, all of one moment.
-func (s *Sink) Marks(ctx context.Context) (map[journal.Chain]collector.Mark, error) {
-	marks := map[journal.Chain]collector.Mark{}
+func (s *Sink) Marks(ctx context.Context) (marks map[journal.Chain]collector.Mark, err error) {
 	opt := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
-	err := pgx.BeginTxFunc(ctx, s.pool, opt, func(tx pgx.Tx) error {
-		names, err := readMarks(ctx, tx, marks)
-		if err != nil {
-			return err
-		}
-		gaps, err := openGaps(ctx, tx, `true`)
-		for id, list := range gaps {
-			m := marks[names[id]]
-			m.Gaps = list
-			marks[names[id]] = m
-		}
+	err = pgx.BeginTxFunc(ctx, s.pool, opt, func(tx pgx.Tx) error {
+		marks, err = sqlsink.Marks(ctx, transaction{tx}, `SELECT c.id, c.fleet, c.device || '/' || c.stream || '/' || c.incarnation, p.seq, p.hash
+		FROM chain c LEFT JOIN checkpoint p ON p.chain = c.id`, sqlsink.OpenGaps(`gap`, `true`))
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("postgres: reading checkpoints: %w", plain(err))
 	}
 	return marks, nil
-}
-
-func readMarks(ctx context.Context, tx pgx.Tx, marks map[journal.Chain]collector.Mark) (map[int64]journal.Chain, error) {
-	rows, err := tx.Query(ctx, `SELECT c.id, c.fleet, c.device || '/' || c.stream || '/' || c.incarnation, p.seq, p.hash
-		FROM chain c LEFT JOIN checkpoint p ON p.chain = c.id`)
-	if err != nil {
-		return nil, err
-	}
-	names := map[int64]journal.Chain{}
-	var id int64
-	var fleet, name string
-	var seq *int64
-	var hash []byte
-	_, err = pgx.ForEachRow(rows, []any{&id, &fleet, &name, &seq, &hash}, func() error {
-		f, err := journal.ParseFleetID(fleet)
-		if err != nil {
-			return err
-		}
-		chain, err := journal.ParseChain(f, name)
-		if err != nil {
-			return err
-		}
-		var m collector.Mark
-		if seq != nil {
-			m.Link = &journal.Link{Seq: uint64(*seq)}
-			copy(m.Link.Hash[:], hash)
-		}
-		names[id], marks[chain] = chain, m
-		return nil
-	})
-	return names, err
-}
-
-// openGaps returns the open gaps by chain; where limits them to some chains.
-func openGaps(ctx context.Context, tx pgx.Tx, where string, args ...any) (map[int64][]collector.Gap, error) {
-	rows, err := tx.Query(ctx, `SELECT chain, first_seq, last_seq, reason, explained, found, prev_hash, last_hash
-		FROM gap WHERE closed IS NULL AND `+where+` ORDER BY chain, first_seq`, args...)
-	if err != nil {
-		return nil, err
-	}
-	out := map[int64][]collector.Gap{}
-	var chain, first, last int64
-	var reason, explained string
-	var found time.Time
-	var before, after []byte
-	_, err = pgx.ForEachRow(rows, []any{&chain, &first, &last, &reason, &explained, &found, &before, &after}, func() error {
-		g := collector.Gap{First: uint64(first), Last: uint64(last), Reason: reason, Explained: explained, Found: found.UTC()}
-		copy(g.Before[:], before)
-		copy(g.After[:], after)
-		out[chain] = append(out[chain], g)
-		return nil
-	})
-	return out, err
 }
 
 // Drop removes the schema with everything in it; tests clean up with it.

@@ -81,20 +81,4 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
-// BenchmarkWrite reports readings committed per second, 10 000 a batch.
-func BenchmarkWrite(b *testing.B) {
-	const per = 10_000
-	s := sinktest.Postgres(b).Sink
-	rows := sinktest.Rows(0, 9, per/10)
-	b.ResetTimer()
-	for i := range b.N {
-		for k := range rows {
-			rows[k].Seq = uint64(i*10 + k/(per/10))
-		}
-		w := collector.Batch{Chain: sinktest.Chain(1, 1), From: uint64(i * 10), To: uint64(i*10 + 9), Readings: rows, Received: time.Now()}
-		if err := s.Write(context.Background(), w); err != nil {
-			b.Fatal(err)
-		}
-	}
-	b.ReportMetric(float64(b.N)*per/b.Elapsed().Seconds(), "readings/s")
-}
+func BenchmarkWrite(b *testing.B) { sinktest.Bench(b, sinktest.Postgres(b).Sink) }

@@ -110,7 +110,8 @@ func (s *server) Ping(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("prometheus: %w", err)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	direct := http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // the default one might ask a proxy of the machine for [::]
+	resp, err := direct.Do(req)
 	if err != nil {
 		return fmt.Errorf("prometheus: scraping ourselves: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -177,6 +178,27 @@ func TestBounds(t *testing.T) {
 	bad.Readings[3].Sensor = "a b"
 	if err := s.Write(t.Context(), bad); !errors.Is(err, collector.ErrPoison) {
 		t.Errorf("poison: %v", err)
+	}
+}
+
+// TestPingPastProxy: Ping asks the exporter itself, not a proxy of the machine. The environment is read once in a process, hence the child.
+func TestPingPastProxy(t *testing.T) {
+	const child = "STREEMBIT_PROMETHEUS_CHILD"
+	if os.Getenv(child) == "" {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestPingPastProxy$")
+		cmd.Env = append(os.Environ(), child+"=1", "HTTP_PROXY=http://127.0.0.1:1", "NO_PROXY=", "no_proxy=")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	s, err := prometheus.Open(t.Context(), prometheus.Config{Listen: ":0"}, filepath.Join(t.TempDir(), "c.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.Ping(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 

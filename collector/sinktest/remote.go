@@ -26,11 +26,6 @@ type Delivered struct {
 	Wall  int64  // ms since 1970 UTC, 0 without
 }
 
-// Pinger is what every sink has beside collector.Sink.
-type Pinger interface {
-	Ping(ctx context.Context) error
-}
-
 // Remote is a server that a sink delivers to. Open opens a sink to the server at addr with its checkpoints in dir; it is called in
 // other processes, too.
 type Remote struct {
@@ -141,7 +136,7 @@ func remoteValues(t *testing.T, r *Remote) {
 			t.Errorf("%s: %q at %d, want %q", d.ID, d.Value, d.Wall, shown[d.ID])
 		}
 	}
-	if err := s.(Pinger).Ping(t.Context()); err != nil {
+	if err := s.(collector.Pinger).Ping(t.Context()); err != nil {
 		t.Errorf("ping: %v", err)
 	}
 }
@@ -313,7 +308,7 @@ func remoteAbsent(t *testing.T, r *Remote) {
 	}
 	ctx, cancel = context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	if err := s.(Pinger).Ping(ctx); err == nil {
+	if err := s.(collector.Pinger).Ping(ctx); err == nil {
 		t.Error("a ping to a dead server succeeded")
 	} else {
 		t.Logf("a ping: %v", err)

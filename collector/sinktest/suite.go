@@ -250,6 +250,13 @@ func explain(t *testing.T, s Subject) {
 	if g := mark(t, s.Sink, old).Gaps; len(g) != 1 || g[0].Explained != journal.GapQuota.String() || g[0].Reason != "no hub holds it" {
 		t.Errorf("gaps %+v", g)
 	}
+	// A device may claim any number of readings: one that is beyond the column must not stop the chain.
+	n = batch(now, 1, 1, 0)
+	n.Notes = []collector.Note{{Seq: 1, Gap: &journal.GapNote{Reason: journal.GapQuota, Incarnation: old.Incarnation, From: 9, To: 9, Segments: 1, Readings: math.MaxUint64}}}
+	write(t, s.Sink, n)
+	if n := s.Count(t, `SELECT readings FROM note WHERE seq = 1`); n != math.MaxInt64 {
+		t.Errorf("%d readings claimed", n)
+	}
 }
 
 func forks(t *testing.T, s Subject) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package stdout is the sink for pipes: it writes proven readings as JSON lines, CSV, SenML JSON or line protocol and remembers
-// nothing, so every pull begins at seq 0.
+// Package stdout is the sink for pipes: it writes proven readings as JSON lines, CSV, SenML JSON or line protocol. What New returns
+// remembers nothing, so every pull begins at seq 0; what Open returns goes on where it was.
 package stdout
 
 import (
@@ -17,6 +17,7 @@ import (
 
 	"github.com/streembit/edge"
 	"github.com/streembit/edge/collector"
+	"github.com/streembit/edge/collector/delivery"
 	"github.com/streembit/edge/collector/influx"
 	"github.com/streembit/edge/journal"
 )
@@ -39,10 +40,9 @@ type boot struct {
 	id     journal.BootID
 }
 
-// New returns a sink that writes one format: "jsonl" (an object per reading), "csv" (with a header line) or "senml" (a
+// New returns a sink that writes one format: "jsonl" (an object per reading), "csv" (with a header line), "senml" (a
 // SenML JSON pack per batch, RFC 8428, one pack after the other) or "influx" (line protocol, for Telegraf's execd and others; see
-// influx.Lines). Readings older than since are left out; so are those
-// without a time, unless since is zero.
+// influx.Lines). Readings older than since are left out; so are those without a time, unless since is zero.
 func New(w io.Writer, format string, since time.Time) (*Sink, error) {
 	s := &Sink{w: bufio.NewWriterSize(w, 64<<10), since: since, clocks: map[boot]journal.ClockNote{}}
 	switch format {
@@ -169,18 +169,13 @@ func at(r *edge.Reading) string {
 	return r.At.Time().Format(TimeForm)
 }
 
-// id names a reading for ever: its chain and place.
-func id(b *collector.Batch, r *collector.Row) string {
-	return b.Chain.String() + "/" + strconv.FormatUint(r.Seq, 10) + "/" + strconv.Itoa(r.Index)
-}
-
 func (s *Sink) jsonl(b *collector.Batch) error {
 	enc := json.NewEncoder(s.w)
 	enc.SetEscapeHTML(false)
-	recv := b.Received.UTC().Format(TimeForm)
+	recv, p := b.Received.UTC().Format(TimeForm), delivery.Parcel{Chain: b.Chain}
 	for i := range b.Readings {
 		r := &b.Readings[i]
-		l := line{Reading: NewReading(b.Chain.Device, b.Name, &r.Reading), Seq: r.Seq, Recv: recv, Verified: true, ID: id(b, r)}
+		l := line{Reading: NewReading(b.Chain.Device, b.Name, &r.Reading), Seq: r.Seq, Recv: recv, Verified: true, ID: p.RowID(r)}
 		if err := enc.Encode(l); err != nil {
 			return err
 		}
@@ -190,7 +185,7 @@ func (s *Sink) jsonl(b *collector.Batch) error {
 
 func (s *Sink) csv(b *collector.Batch) error {
 	w := csv.NewWriter(s.w)
-	device, recv := b.Chain.Device.String(), b.Received.UTC().Format(TimeForm)
+	device, recv, p := b.Chain.Device.String(), b.Received.UTC().Format(TimeForm), delivery.Parcel{Chain: b.Chain}
 	for i := range b.Readings {
 		r := &b.Readings[i]
 		value := strconv.FormatFloat(r.Value, 'g', -1, 64)
@@ -200,7 +195,7 @@ func (s *Sink) csv(b *collector.Batch) error {
 		case edge.State:
 			value = strconv.FormatBool(r.Value == 1)
 		}
-		rec := []string{at(&r.Reading), device, r.Sensor, r.Quantity.Name, value, r.Unit, strconv.FormatUint(r.Seq, 10), strconv.Itoa(r.Index), recv, id(b, r)}
+		rec := []string{at(&r.Reading), device, r.Sensor, r.Quantity.Name, value, r.Unit, strconv.FormatUint(r.Seq, 10), strconv.Itoa(r.Index), recv, p.RowID(r)}
 		if err := w.Write(rec); err != nil {
 			return err
 		}
